@@ -1,0 +1,109 @@
+// Package audit owns the typed audit event: who did what to which object, and what became of it. Events are rows,
+// written in the transaction of the change that they tell of; refusals are written on their own.
+//
+// It must never hold secrets: an event has names, identifiers and hashes only.
+package audit
+
+import (
+	"time"
+
+	"github.com/certloom/certloom/internal/pki"
+)
+
+// Action is what was done: "object.verb". The set is closed; tests walk it.
+type Action string
+
+// Actions.
+const (
+	CACreate             Action = "ca.create"
+	CAImport             Action = "ca.import"
+	CAInstall            Action = "ca.install" // certificate from an outside root
+	CAUpdate             Action = "ca.update"
+	CASuspend            Action = "ca.suspend"
+	CAActivate           Action = "ca.activate"
+	ProfileCreate        Action = "profile.create"
+	ProfileUpdate        Action = "profile.update"
+	ProfileSuspend       Action = "profile.suspend"
+	ProfileActivate      Action = "profile.activate"
+	ProfileDelete        Action = "profile.delete"
+	CredentialCreate     Action = "credential.create"
+	CredentialRevoke     Action = "credential.revoke"
+	TokenCreate          Action = "token.create"
+	TokenRevoke          Action = "token.revoke"
+	AccountCreate        Action = "account.create"
+	AccountUpdate        Action = "account.update"
+	AccountKeyChange     Action = "account.key-change"
+	AccountDeactivate    Action = "account.deactivate"
+	AccountRefuse        Action = "account.refuse"
+	OrderCreate          Action = "order.create"
+	OrderRefuse          Action = "order.refuse"
+	AuthorizationValid   Action = "authorization.valid"
+	AuthorizationInvalid Action = "authorization.invalid"
+	AuthorizationDrop    Action = "authorization.deactivate"
+	CertificateIssue     Action = "certificate.issue"
+	CertificateRefuse    Action = "certificate.refuse"
+	CertificateRevoke    Action = "certificate.revoke"
+	RevocationRefuse     Action = "certificate.revoke-refuse"
+)
+
+// ActorKind tells people from machines.
+type ActorKind string
+
+// Kinds of actor.
+const (
+	System  ActorKind = "system"  // the server itself, the dev set-up
+	Token   ActorKind = "token"   // an API token; the actor's ID is the token's
+	Account ActorKind = "account" // an ACME account; the actor's ID is the account's
+	Nobody  ActorKind = "nobody"  // an ACME request that no account could be found for
+)
+
+// Actor is who acted.
+type Actor struct {
+	Kind ActorKind
+	ID   string
+	Name string // for people; may be empty
+}
+
+// Event is one row of the audit log.
+type Event struct {
+	ID      int64 // set by the store, grows
+	Time    time.Time
+	Actor   Actor
+	Action  Action
+	Target  string // identifier or name of what was acted upon
+	Client  pki.Client
+	Request string // request ID, to find the log lines
+	Replica string
+	Outcome Outcome
+	Detail  Detail
+}
+
+// Outcome is what became of it.
+type Outcome string
+
+// Outcomes.
+const (
+	Done    Outcome = "done"
+	Refused Outcome = "refused"
+)
+
+// Detail is the rest of an event. Fields that do not apply are left out of the row.
+type Detail struct {
+	Reason     string           `json:"reason,omitempty"` // of a refusal: the public sentence
+	Profile    pki.ProfileID    `json:"profile,omitempty"`
+	Credential pki.CredentialID `json:"credential,omitempty"`
+	Account    pki.AccountID    `json:"account,omitempty"`
+	Order      pki.OrderID      `json:"order,omitempty"`
+	CSRHash    string           `json:"csrHash,omitempty"` // SHA-256 in hexadecimal
+	Names      *pki.Names       `json:"names,omitempty"`
+	Serial     pki.Serial       `json:"serial,omitempty"`
+	// Changes lists changed fields with their old and new values, for changes of settings.
+	Changes []Change `json:"changes,omitempty"`
+}
+
+// Change is one changed field.
+type Change struct {
+	Field string `json:"field"`
+	Old   string `json:"old,omitempty"`
+	New   string `json:"new,omitempty"`
+}

@@ -1,0 +1,90 @@
+package pki
+
+import (
+	"fmt"
+	"strings"
+)
+
+// maxSPIFFEID is the length limit of the SPIFFE ID specification, section 2.3.
+const maxSPIFFEID = 2048
+
+// SPIFFEID is an Istio workload identity: spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT
+// (istio.io/istio/pkg/spiffe). The zero value is no identity.
+type SPIFFEID struct {
+	TrustDomain    string
+	Namespace      string
+	ServiceAccount string
+}
+
+// String returns the URI, or "" for the zero value.
+func (id SPIFFEID) String() string {
+	if id == (SPIFFEID{}) {
+		return ""
+	}
+	return "spiffe://" + id.TrustDomain + "/ns/" + id.Namespace + "/sa/" + id.ServiceAccount
+}
+
+// ParseSPIFFEID accepts exactly the form above, byte for byte: no normalisation takes place, so a URI that
+// another verifier might read differently (upper case in the scheme or trust domain, port, user information,
+// query, fragment, percent-encoding, dot segments, empty segments, trailing slash, non-ASCII) is refused. The
+// error is one sentence naming the value and the rule (SPIFFE ID specification, sections 2.1 to 2.3).
+func ParseSPIFFEID(uri string) (SPIFFEID, error) {
+	refuse := func(rule string) (SPIFFEID, error) {
+		return SPIFFEID{}, fmt.Errorf("SPIFFE ID %.200q %s", uri, rule)
+	}
+	if len(uri) > maxSPIFFEID {
+		return refuse(fmt.Sprintf("has %d bytes, more than %d", len(uri), maxSPIFFEID))
+	}
+	rest, ok := strings.CutPrefix(uri, "spiffe://")
+	if !ok {
+		return refuse(`does not begin with "spiffe://"`)
+	}
+	domain, path, _ := strings.Cut(rest, "/")
+	if err := CheckTrustDomain(domain); err != nil {
+		return refuse("has a bad trust domain: " + err.Error())
+	}
+	segments := strings.Split(path, "/")
+	for _, segment := range segments {
+		if err := checkSegment(segment); err != nil {
+			return refuse("has a bad path: " + err.Error())
+		}
+	}
+	if len(segments) != 4 || segments[0] != "ns" || segments[2] != "sa" {
+		return refuse(`has a path that is not of the form "/ns/NAMESPACE/sa/SERVICE_ACCOUNT"`)
+	}
+	return SPIFFEID{TrustDomain: domain, Namespace: segments[1], ServiceAccount: segments[3]}, nil
+}
+
+// CheckTrustDomain checks a trust domain name: lower-case letters, digits, dots, hyphens and underscores, 1 to 255
+// octets (SPIFFE ID specification, section 2.1).
+func CheckTrustDomain(domain string) error {
+	if domain == "" || len(domain) > 255 {
+		return fmt.Errorf("trust domain %.60q has %d octets, not 1 to 255", domain, len(domain))
+	}
+	for i := range len(domain) {
+		c := domain[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
+			return fmt.Errorf("character %q is not one of a-z, 0-9, '.', '-', '_'", c)
+		}
+	}
+	return nil
+}
+
+// checkSegment checks one path segment (SPIFFE ID specification, section 2.2).
+func checkSegment(segment string) error {
+	switch segment {
+	case "":
+		return fmt.Errorf("empty segment")
+	case ".", "..":
+		return fmt.Errorf("segment %q", segment)
+	}
+	for i := range len(segment) {
+		c := segment[i]
+		letter := (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+		digit := c >= '0' && c <= '9'
+		if !letter && !digit && c != '.' && c != '-' && c != '_' {
+			return fmt.Errorf("character %q is not one of a-z, A-Z, 0-9, '.', '-', '_'", c)
+		}
+	}
+	return nil
+}
