@@ -1,0 +1,53 @@
+package pki
+
+import "time"
+
+// CertificateFilter selects certificates of the inventory. Zero fields do not select. Answers are ordered by serial,
+// newest first, which for our serials is the order of issuance.
+type CertificateFilter struct {
+	Identity      string // exact, or a prefix when it ends with "*"
+	TrustDomain   string
+	Namespace     string
+	ProfileID     ProfileID
+	CAID          CAID
+	CredentialID  CredentialID
+	AccountID     AccountID
+	Status        CertificateStatus
+	Fingerprint   []byte // 32 bytes
+	IssuedAfter   time.Time
+	ExpiresBefore time.Time
+	Before        Serial // cursor: answers come after this serial in the order
+	Limit         int    // 1 to 1000
+}
+
+// IdentityFilter selects identities. Answers are ordered by name.
+type IdentityFilter struct {
+	Name        string // exact, or a prefix when it ends with "*"
+	TrustDomain string
+	Namespace   string
+	ProfileID   ProfileID
+	Status      IdentityStatus
+	After       string // cursor: answers come after this name
+	Limit       int    // 1 to 1000
+}
+
+// EventFilter selects audit events, newest first.
+type EventFilter struct {
+	Action  string // exact, or a prefix when it ends with "*"
+	Target  string
+	Actor   string
+	Since   time.Time
+	Before  int64 // cursor: answers have smaller IDs
+	Limit   int   // 1 to 1000
+	Outcome string
+}
+
+// FinalizeFacts is what storage knows about an order and a CSR's key just before a certificate is made.
+type FinalizeFacts struct {
+	Certificate  *Certificate // the order's certificate, nil when it has none
+	AccountKey   bool         // the CSR's key is the key of an ACME account (RFC 8555 section 11.1)
+	BlockedKey   bool         // a certificate of the same key was revoked for keyCompromise
+	CAKey        bool         // the CSR's key is the key of a CA of ours
+	Deactivated  []int        // indexes of the sealed order's deactivated authorizations
+	AccountState ACMEStatus   // the account's status in storage now
+}
