@@ -31,9 +31,12 @@ func (i Identifier) String() string { return string(i.Type) + ":" + i.Value }
 func NormalizeIdentifier(id Identifier) (Identifier, error) {
 	switch id.Type {
 	case DNS:
-		value := strings.ToLower(id.Value)
+		value := lowerASCII(id.Value)
 		if err := CheckDNSName(strings.TrimPrefix(value, "*.")); err != nil {
 			return Identifier{}, err
+		}
+		if len(value) > maxDNSName {
+			return Identifier{}, fmt.Errorf("dns name %.60q... has %d octets, more than %d", value, len(value), maxDNSName)
 		}
 		return Identifier{Type: DNS, Value: value}, nil
 	case IP:
@@ -45,6 +48,20 @@ func NormalizeIdentifier(id Identifier) (Identifier, error) {
 	default:
 		return Identifier{}, fmt.Errorf("identifier type %.40q is not one of dns, ip", id.Type)
 	}
+}
+
+// lowerASCII changes A-Z only. Unicode's rules would make ASCII of other letters (the Kelvin sign of "k"), so that
+// a name that is not ASCII would pass as one that is.
+func lowerASCII(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' }) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + ('a' - 'A')
+		}
+		return r
+	}, s)
 }
 
 // ParseIP reads the textual form of RFC 8738 section 3: no zone, no brackets, no prefix length, no leading zeros,
@@ -71,7 +88,8 @@ const (
 )
 
 // CheckDNSName checks a lower-case DNS name without wildcard: letters, digits and hyphens, labels of 1 to 63
-// octets, 253 in all, no trailing dot, not an IP address. A-labels ("xn--") must be plain ASCII like the rest; a
+// octets, 253 in all, no trailing dot, the last label not a number, since that is an IP address or is taken for one
+// ("127.1"; RFC 3696 section 2). A-labels ("xn--") must be plain ASCII like the rest; a
 // single label ("localhost") is well-formed. The error names the value and the rule.
 func CheckDNSName(name string) error {
 	if name == "" {
@@ -83,10 +101,33 @@ func CheckDNSName(name string) error {
 	if _, err := netip.ParseAddr(name); err == nil {
 		return fmt.Errorf("dns name %.60q is an IP address; use identifier type ip", name)
 	}
+	last := ""
 	for label := range strings.SplitSeq(name, ".") {
 		if err := checkLabel(label); err != nil {
 			return fmt.Errorf("dns name %.60q: %w", name, err)
 		}
+		last = label
+	}
+	if strings.Trim(last, "0123456789") == "" {
+		return fmt.Errorf("dns name %.60q: last label is a number", name)
+	}
+	return nil
+}
+
+// CheckName checks the name that an administrator gives to a CA, a profile, a credential or a token: 1 to 63
+// lower-case letters, digits and hyphens, beginning and ending with a letter or digit.
+func CheckName(name string) error {
+	for i := range len(name) {
+		c := name[i]
+		if c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+			return fmt.Errorf("name %.80q has character %q, which is not a lower-case letter, digit or hyphen", name, c)
+		}
+	}
+	switch {
+	case name == "" || len(name) > maxDNSLabel:
+		return fmt.Errorf("name %.80q has %d characters, not 1 to %d", name, len(name), maxDNSLabel)
+	case name[0] == '-' || name[len(name)-1] == '-':
+		return fmt.Errorf("name %q begins or ends with a hyphen", name)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -115,23 +116,37 @@ type IPRules struct {
 type Duration time.Duration
 
 // ParseDuration reads a positive duration in the units of time.ParseDuration, or whole days ("30d") or years of
-// 365 days ("10y").
+// 365 days ("10y"), up to 100 years.
 func ParseDuration(s string) (Duration, error) {
-	for suffix, unit := range map[string]time.Duration{"d": 24 * time.Hour, "y": 365 * 24 * time.Hour} {
-		digits, ok := strings.CutSuffix(s, suffix)
-		if !ok {
-			continue
-		}
-		var n int64
-		if _, err := fmt.Sscanf(digits+"\n", "%d\n", &n); err == nil && n > 0 && n <= 36500 {
-			return Duration(time.Duration(n) * unit), nil
-		}
+	d, err := parseCalendar(s)
+	if err != nil {
+		d, err = time.ParseDuration(s)
 	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("duration %.40q is not a positive number with a unit (30s, 90m, 24h, 30d, 10y)", s)
+	if err != nil || d <= 0 || d > maxDuration {
+		return 0, fmt.Errorf("duration %.40q is not a positive number with a unit (30s, 90m, 24h, 30d, 10y) up to 100y", s)
 	}
 	return Duration(d), nil
+}
+
+const (
+	day         = 24 * time.Hour
+	year        = 365 * day
+	maxDuration = 100 * year
+)
+
+// parseCalendar reads whole days or years.
+func parseCalendar(s string) (time.Duration, error) {
+	unit := day
+	digits, ok := strings.CutSuffix(s, "d")
+	if !ok {
+		unit = year
+		digits, ok = strings.CutSuffix(s, "y")
+	}
+	n, err := strconv.ParseUint(digits, 10, 32)
+	if !ok || err != nil || n > uint64(maxDuration/unit) {
+		return 0, fmt.Errorf("%.40q is not a number of days or years", s)
+	}
+	return time.Duration(n) * unit, nil
 }
 
 // String writes whole days as "30d" and everything else as time.Duration does, without zero units.
