@@ -49,5 +49,17 @@ type FinalizeFacts struct {
 	BlockedKey   bool         // a certificate of the same key was revoked for keyCompromise
 	CAKey        bool         // the CSR's key is the key of a CA of ours
 	Deactivated  []int        // indexes of the sealed order's deactivated authorizations
-	AccountState ACMEStatus   // the account's status in storage now
+	AccountState ACMEStatus   // the account's status in storage now, "" when there is no such account
+	// CredentialUsable is false when the credential is revoked, expired or not there; "" as credential is usable.
+	CredentialUsable bool
+	ProfileActive    bool // the profile is there and not suspended
+}
+
+// Stats counts what the database holds.
+type Stats struct {
+	Certificates int64
+	Identities   int64
+	Accounts     int64
+	Orders       int64 // orders with a row
+	Revoked      int64
 }

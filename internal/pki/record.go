@@ -245,8 +245,34 @@ type APIToken struct {
 	ID         TokenID
 	Name       string
 	Hash       [32]byte
-	State      State // Active or Revoked
+	Role       Role
+	ProfileID  ProfileID // of a RoleRequester: the only profile that it may request certificates under
+	State      State     // Active or Revoked
 	CreatedAt  time.Time
 	ExpiresAt  time.Time
 	LastUsedAt time.Time
+}
+
+// Role is what the bearer of an API token may do.
+type Role string
+
+// Roles.
+const (
+	RoleAdmin     Role = "admin"     // everything
+	RoleViewer    Role = "viewer"    // read only
+	RoleRequester Role = "requester" // request certificates under the token's profile, nothing else
+)
+
+// User is a person who signs in with a password.
+type User struct {
+	Name         string
+	PasswordHash string // argon2id in the PHC string format
+	CreatedAt    time.Time
+}
+
+// SealKey is a key of the ring under which nonces and order tokens are sealed. Replicas share the ring.
+type SealKey struct {
+	ID        uint32
+	Sealed    []byte // opened by keys only
+	CreatedAt time.Time
 }
