@@ -151,7 +151,7 @@ func (p *parts) checkSignature(key crypto.PublicKey) error {
 // signs requests with it, and its parameters are a language of their own.
 func signatureAlgorithm(identifier cryptobyte.String) (x509.SignatureAlgorithm, error) {
 	var oid cryptobyte.String
-	if !identifier.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) {
+	if !readOID(&identifier, &oid) {
 		return 0, bad("CSR's signature algorithm cannot be read")
 	}
 	var algorithm x509.SignatureAlgorithm

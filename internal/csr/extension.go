@@ -17,7 +17,7 @@ func (r *Request) readAttributes(attributes cryptobyte.String) error {
 	seen := false
 	for !attributes.Empty() {
 		var attribute, oid, values cryptobyte.String
-		if !attributes.ReadASN1(&attribute, asn1.SEQUENCE) || !attribute.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) ||
+		if !attributes.ReadASN1(&attribute, asn1.SEQUENCE) || !readOID(&attribute, &oid) ||
 			!attribute.ReadASN1(&values, asn1.SET) || !attribute.Empty() {
 			return bad("CSR's attributes cannot be read")
 		}
@@ -49,7 +49,7 @@ func (r *Request) readExtensions(values cryptobyte.String) error {
 	for !extensions.Empty() {
 		var extension, oid, value cryptobyte.String
 		var critical bool
-		if !extensions.ReadASN1(&extension, asn1.SEQUENCE) || !extension.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) ||
+		if !extensions.ReadASN1(&extension, asn1.SEQUENCE) || !readOID(&extension, &oid) ||
 			!readCritical(&extension, &critical) || !extension.ReadASN1(&value, asn1.OCTET_STRING) || !extension.Empty() {
 			return bad("CSR's requested extensions cannot be read")
 		}

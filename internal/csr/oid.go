@@ -1,6 +1,11 @@
 package csr
 
-import "crypto/x509"
+import (
+	"crypto/x509"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
 
 // Object identifiers as the content octets of their DER, so that comparing one costs nothing.
 const (
@@ -24,6 +29,32 @@ const (
 	oidECDSAWithSHA512 = "\x2a\x86\x48\xce\x3d\x04\x03\x04"     // 1.2.840.10045.4.3.4
 	oidEd25519         = "\x2b\x65\x70"                         // 1.3.101.112
 )
+
+// maxArc is how many octets an arc may have: 28 bits, more than any arc that is in use for what requests have.
+const maxArc = 4
+
+// readOID reads the content of an object identifier, if it is in the one form that DER has for it (X.690 section
+// 8.19): whole arcs without leading zero bits.
+func readOID(from, oid *cryptobyte.String) bool {
+	if !from.ReadASN1(oid, asn1.OBJECT_IDENTIFIER) || oid.Empty() {
+		return false
+	}
+	const more = 0x80 // set in every octet of an arc but the last
+	length := 0
+	for _, octet := range *oid {
+		if length == 0 && octet == more {
+			return false
+		}
+		length++
+		if length > maxArc {
+			return false
+		}
+		if octet&more == 0 {
+			length = 0
+		}
+	}
+	return length == 0
+}
 
 // dotted writes an object identifier for people.
 func dotted(content []byte) string {

@@ -1,9 +1,15 @@
 package csr
 
 import (
+	"strings"
+
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
+
+// notPrintable is the part of printable ASCII that a PrintableString does not have (X.680 section 41.4), without
+// "*" and "&", which are in so many of them that everybody lets them pass.
+const notPrintable = "!\"#$%;<>@[\\]^_`{|}~"
 
 // readSubject reads the content of an RDNSequence (RFC 5280 section 4.1.2.4). It takes the common name; every other
 // attribute must be empty. Istio's agents send an organization with an empty value.
@@ -16,7 +22,7 @@ func (r *Request) readSubject(rdns cryptobyte.String) error {
 		for !rdn.Empty() {
 			var attribute, oid, value cryptobyte.String
 			var tag asn1.Tag
-			if !rdn.ReadASN1(&attribute, asn1.SEQUENCE) || !attribute.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) ||
+			if !rdn.ReadASN1(&attribute, asn1.SEQUENCE) || !readOID(&attribute, &oid) ||
 				!attribute.ReadAnyASN1(&value, &tag) || !attribute.Empty() {
 				return bad("CSR's subject cannot be read")
 			}
@@ -29,8 +35,9 @@ func (r *Request) readSubject(rdns cryptobyte.String) error {
 }
 
 func (r *Request) readSubjectAttribute(oid []byte, tag asn1.Tag, value []byte) error {
+	text := tag == asn1.UTF8String || tag == asn1.PrintableString || tag == asn1.IA5String
 	switch {
-	case len(value) == 0:
+	case len(value) == 0 && text:
 		return nil // says nothing; Istio's agents write an organization like that
 	case string(oid) == oidOrganization:
 		return bad("CSR's subject has organization %.60q; only a common name may be there", value)
@@ -38,7 +45,7 @@ func (r *Request) readSubjectAttribute(oid []byte, tag asn1.Tag, value []byte) e
 		return bad("CSR's subject has attribute %s with value %.60q; only a common name may be there", dotted(oid), value)
 	case r.CommonName != "":
 		return bad("CSR's subject has more than one common name: %.60q and %.60q", r.CommonName, value)
-	case tag != asn1.UTF8String && tag != asn1.PrintableString && tag != asn1.IA5String:
+	case !text:
 		return bad("CSR's common name has ASN.1 type %d, not UTF8String, PrintableString or IA5String", tag)
 	case len(value) > maxCommonName:
 		return bad("CSR's common name %.60q... has %d bytes, more than %d", value, len(value), maxCommonName)
@@ -46,6 +53,9 @@ func (r *Request) readSubjectAttribute(oid []byte, tag asn1.Tag, value []byte) e
 	for _, c := range value {
 		if c < ' ' || c > '~' {
 			return bad("CSR's common name %.60q has character %q, which is not printable ASCII", value, c)
+		}
+		if tag == asn1.PrintableString && strings.IndexByte(notPrintable, c) >= 0 {
+			return bad("CSR's common name %.60q has character %q, which a PrintableString cannot have", value, c)
 		}
 	}
 	r.CommonName = string(value)
