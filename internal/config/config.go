@@ -1,0 +1,140 @@
+package config
+
+import "time"
+
+// Config is the settings file of `certloom server`. Paths that are not absolute are relative to the folder of the file.
+type Config struct {
+	// PublicURL is the address under which clients reach this server: https, a host, perhaps a port, no path. All URLs
+	// that ACME clients see and all addresses in certificates are made of it, never of what a request says.
+	PublicURL string `yaml:"publicUrl"`
+	// DataDir holds the SQLite database and files that the server writes. It is created with mode 0700.
+	DataDir string `yaml:"dataDir"`
+	// Database chooses where everything is stored.
+	Database Database `yaml:"database"`
+	// Keys says what opens the CA keys and other secrets in the database.
+	Keys Keys `yaml:"keys"`
+	// Listen has the addresses to listen on.
+	Listen Listen `yaml:"listen"`
+	// TLS is the server's own certificate.
+	TLS TLS `yaml:"tls"`
+	// ACME has the settings of the ACME server.
+	ACME ACME `yaml:"acme"`
+	// Revocation has the settings of CRLs and OCSP.
+	Revocation Revocation `yaml:"revocation"`
+	// Log has the settings of the log, which goes to standard error.
+	Log Log `yaml:"log"`
+	// Debug has switches for developers.
+	Debug Debug `yaml:"debug"`
+}
+
+// Database chooses where everything is stored.
+type Database struct {
+	// Driver is sqlite (one file in dataDir, one server process) or postgres (any number of replicas).
+	Driver string `yaml:"driver"`
+	// DSNFile is a file with the PostgreSQL connection string, such as
+	// `postgres://certloom:PASSWORD@db.example.com/certloom?sslmode=verify-full`. It must not be readable by others.
+	DSNFile string `yaml:"dsnFile"`
+}
+
+// Keys says what opens the CA keys and other secrets in the database. Exactly one of the two must be given.
+type Keys struct {
+	// PassphraseFile is a file with a passphrase of at least 12 characters. It must not be readable by others.
+	PassphraseFile string `yaml:"passphraseFile"`
+	// KeyFile is a file with 32 random bytes, raw or in base64 or hexadecimal. It must not be readable by others.
+	KeyFile string `yaml:"keyFile"`
+}
+
+// Listen has the addresses to listen on, HOST:PORT or :PORT.
+type Listen struct {
+	// HTTPS serves ACME, the REST API, the console, CA certificates, CRLs and OCSP.
+	HTTPS string `yaml:"https"`
+	// HTTP serves CA certificates, CRLs and OCSP only, for clients that check revocation while they set up TLS. Empty: off.
+	HTTP string `yaml:"http"`
+	// Health serves /livez, /readyz and /metrics without TLS or sign-in; keep it away from clients.
+	Health string `yaml:"health"`
+}
+
+// TLS is the server's own certificate: files, or a certificate of our own.
+type TLS struct {
+	// CertificateFile is a PEM file with the certificate and its chain, leaf first. It is read again when it changes.
+	CertificateFile string `yaml:"certificateFile"`
+	// KeyFile is the PEM file of the certificate's private key. It must not be readable by others.
+	KeyFile string `yaml:"keyFile"`
+	// Profile is the certificate profile (enrollment method rest-api) under which the server issues its own
+	// certificate, for the host of publicUrl and for names, and renews it.
+	Profile string `yaml:"profile"`
+	// Names are further DNS names and IP addresses of a certificate of our own.
+	Names []string `yaml:"names"`
+}
+
+// ACME has the settings of the ACME server.
+type ACME struct {
+	// TermsOfService is the URL of terms that clients must agree to. Empty: none.
+	TermsOfService string `yaml:"termsOfService"`
+	// Website is a URL that the directory shows to clients.
+	Website string `yaml:"website"`
+	// CAAIdentities are the domain names that the directory says this CA is known by.
+	CAAIdentities []string `yaml:"caaIdentities"`
+	// StrictFinalize answers a repeated finalize of a valid order with 403 orderNotReady, as RFC 8555 section 7.4
+	// has it, instead of the order and its certificate.
+	StrictFinalize bool `yaml:"strictFinalize"`
+	// LenientCSRPadding accepts CSRs in base64url with padding, which some appliances send.
+	LenientCSRPadding bool `yaml:"lenientCsrPadding"`
+	// NonceRejectPercent refuses that many percent of good nonces, to test clients. 0 to 90.
+	NonceRejectPercent int `yaml:"nonceRejectPercent"`
+	// OrderLifetime is how long an order and its authorizations may be used.
+	OrderLifetime Duration `yaml:"orderLifetime"`
+	// OrdersPerMinute limits how many orders an account may make a minute under profiles that validate by challenge.
+	// 0: no limit. Pre-authorized profiles are never limited.
+	OrdersPerMinute int `yaml:"ordersPerMinute"`
+	// DNSResolver is the HOST:PORT of the DNS server that validates names. Empty: those of /etc/resolv.conf.
+	DNSResolver string `yaml:"dnsResolver"`
+	// HTTP01Port is the port that http-01 is asked on. Anything but 80 is for tests.
+	HTTP01Port int `yaml:"http01Port"`
+	// TLSALPN01Port is the port that tls-alpn-01 is asked on. Anything but 443 is for tests.
+	TLSALPN01Port int `yaml:"tlsAlpn01Port"`
+}
+
+// Revocation has the settings of CRLs and OCSP.
+type Revocation struct {
+	// CRLLifetime is the time from a CRL's thisUpdate to its nextUpdate.
+	CRLLifetime Duration `yaml:"crlLifetime"`
+	// OCSPLifetime is the same for OCSP answers.
+	OCSPLifetime Duration `yaml:"ocspLifetime"`
+}
+
+// Log has the settings of the log.
+type Log struct {
+	// Format is text or json.
+	Format string `yaml:"format"`
+	// Level is debug, info, warn or error.
+	Level string `yaml:"level"`
+}
+
+// Debug has switches for developers.
+type Debug struct {
+	// Pprof serves Go profiles under /debug/pprof/ on the health address.
+	Pprof bool `yaml:"pprof"`
+}
+
+// Default returns the settings that hold where a file says nothing.
+func Default() Config {
+	return Config{
+		DataDir:  "/var/lib/certloom",
+		Database: Database{Driver: SQLite},
+		Listen:   Listen{HTTPS: ":8443", Health: "127.0.0.1:8445"},
+		ACME: ACME{
+			OrderLifetime: Duration(24 * time.Hour),
+			HTTP01Port:    80,
+			TLSALPN01Port: 443,
+		},
+		Revocation: Revocation{CRLLifetime: Duration(24 * time.Hour), OCSPLifetime: Duration(time.Hour)},
+		Log:        Log{Format: "text", Level: "info"},
+	}
+}
+
+// The database drivers.
+const (
+	SQLite   = "sqlite"
+	Postgres = "postgres"
+)
