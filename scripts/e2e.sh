@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests: the real binary against a real Kubernetes API with cert-manager, and against other ACME
+# clients. test/e2e is a module of its own, because its dependencies are many; what it builds is kept by Go's cache.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/lib.sh
+
+start_postgres
+say "go test ./... in test/e2e"
+cd test/e2e
+go test -mod=readonly -count=1 -timeout 45m ./... "$@"
