@@ -41,7 +41,7 @@ func CheckPublicKey(key crypto.PublicKey) error {
 }
 
 func checkECDSA(key *ecdsa.PublicKey) error {
-	if key == nil || key.Curve == nil {
+	if key == nil || key.Curve == nil || key.X == nil || key.Y == nil { //nolint:staticcheck // Bytes panics without them
 		return errors.New("ECDSA key has no curve or no point")
 	}
 	if key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {
