@@ -44,6 +44,7 @@ const (
 	CertificateRefuse    Action = "certificate.refuse"
 	CertificateRevoke    Action = "certificate.revoke"
 	RevocationRefuse     Action = "certificate.revoke-refuse"
+	LoginRefuse          Action = "login.refuse"
 )
 
 // ActorKind tells people from machines.
@@ -53,6 +54,7 @@ type ActorKind string
 const (
 	System  ActorKind = "system"  // the server itself, the dev set-up
 	Token   ActorKind = "token"   // an API token; the actor's ID is the token's
+	User    ActorKind = "user"    // a person who signs in; the actor's ID is the user's name
 	Account ActorKind = "account" // an ACME account; the actor's ID is the account's
 	Nobody  ActorKind = "nobody"  // an ACME request that no account could be found for
 )
@@ -62,6 +64,13 @@ type Actor struct {
 	Kind ActorKind
 	ID   string
 	Name string // for people; may be empty
+}
+
+// By is who makes a change and where the request came from: the part of an event that the surface knows.
+type By struct {
+	Actor   Actor
+	Client  pki.Client
+	Request string // request ID; may be empty
 }
 
 // Event is one row of the audit log.

@@ -14,7 +14,7 @@ import (
 
 // SetCAState suspends or activates a CA. A suspended one signs no certificates, but still CRLs and OCSP answers. One
 // that is pending has nothing to activate. Setting the state that it has changes nothing.
-func (c *Catalog) SetCAState(ctx context.Context, id pki.CAID, state pki.State, by By) (*pki.CA, error) {
+func (c *Catalog) SetCAState(ctx context.Context, id pki.CAID, state pki.State, by audit.By) (*pki.CA, error) {
 	old, err := c.freshCA(ctx, id)
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (c *Catalog) SetCAState(ctx context.Context, id pki.CAID, state pki.State, 
 
 // UpdateCASettings replaces the settings of a CA. They go into certificates that it signs from now on. All problems
 // come at once.
-func (c *Catalog) UpdateCASettings(ctx context.Context, id pki.CAID, settings pki.CASettings, by By) (*pki.CA, error) {
+func (c *Catalog) UpdateCASettings(ctx context.Context, id pki.CAID, settings pki.CASettings, by audit.By) (*pki.CA, error) {
 	if err := CheckCASettings(settings); err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (c *Catalog) freshCA(ctx context.Context, id pki.CAID) (*pki.CA, error) {
 	return ca, nil
 }
 
-func (c *Catalog) storeCA(ctx context.Context, old *pki.CA, ca pki.CA, by By, action audit.Action, changes []audit.Change) (*pki.CA, error) {
+func (c *Catalog) storeCA(ctx context.Context, old *pki.CA, ca pki.CA, by audit.By, action audit.Action, changes []audit.Change) (*pki.CA, error) {
 	ca.UpdatedAt = c.config.Now().UTC()
 	// The store compares and swaps on the time, so it must move, also for two changes in the same tick of the clock.
 	if !ca.UpdatedAt.After(old.UpdatedAt) {

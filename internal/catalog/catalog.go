@@ -234,15 +234,8 @@ func (c *Catalog) Age() (time.Duration, bool) {
 // CA returns a CA of the newest view. It has the form that issue and revoke ask for.
 func (c *Catalog) CA(id pki.CAID) (*pki.CA, bool) { return c.Snapshot().CA(id) }
 
-// By is who makes a change, for its audit event.
-type By struct {
-	Actor   audit.Actor
-	Client  pki.Client
-	Request string // request ID; may be empty
-}
-
 // event returns the event of a change that is about to be made.
-func (c *Catalog) event(by By, action audit.Action, target string, detail audit.Detail) audit.Event {
+func (c *Catalog) event(by audit.By, action audit.Action, target string, detail audit.Detail) audit.Event {
 	return audit.Event{
 		Time:    c.config.Now().UTC(),
 		Actor:   by.Actor,

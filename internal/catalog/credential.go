@@ -30,7 +30,7 @@ type NewCredential struct {
 
 // CreateCredential makes an EAB credential and returns it with its HMAC key, which nobody can ask for again. All problems
 // of the request come at once.
-func (c *Catalog) CreateCredential(ctx context.Context, request NewCredential, by By) (*pki.Credential, []byte, error) {
+func (c *Catalog) CreateCredential(ctx context.Context, request NewCredential, by audit.By) (*pki.Credential, []byte, error) {
 	snapshot, err := c.fresh(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -116,7 +116,7 @@ const maxMaxAccounts = 1_000_000
 
 // RevokeCredential ends a credential for good, on this replica at once and on the others within a refresh. Revoking
 // a revoked one changes nothing.
-func (c *Catalog) RevokeCredential(ctx context.Context, id pki.CredentialID, by By) (*pki.Credential, error) {
+func (c *Catalog) RevokeCredential(ctx context.Context, id pki.CredentialID, by audit.By) (*pki.Credential, error) {
 	snapshot, err := c.fresh(ctx)
 	if err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 
 // CreateProfile checks and stores a new profile. Identifier, version and times are set here; an empty State means
 // Active. The errors are all problems at once, each a *fault.Error with the field's JSON pointer.
-func (c *Catalog) CreateProfile(ctx context.Context, p pki.Profile, by By) (*pki.Profile, error) {
+func (c *Catalog) CreateProfile(ctx context.Context, p pki.Profile, by audit.By) (*pki.Profile, error) {
 	snapshot, err := c.fresh(ctx)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func profileTaken(name string) error {
 // UpdateProfile replaces a profile's issuing CA, enrollment method and rules. Its Version says what it replaces:
 // Conflict if somebody else has changed the profile since. Name and template cannot be changed (the name is part of ACME
 // addresses, the template bounds everything else), nor can the state, which SetProfileState changes.
-func (c *Catalog) UpdateProfile(ctx context.Context, p pki.Profile, by By) (*pki.Profile, error) {
+func (c *Catalog) UpdateProfile(ctx context.Context, p pki.Profile, by audit.By) (*pki.Profile, error) {
 	snapshot, err := c.fresh(ctx)
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func unchanged(old, p *pki.Profile) error {
 }
 
 // storeProfile stores a changed profile and returns it with its new version.
-func (c *Catalog) storeProfile(ctx context.Context, p pki.Profile, by By, action audit.Action, changes []audit.Change) (*pki.Profile, error) {
+func (c *Catalog) storeProfile(ctx context.Context, p pki.Profile, by audit.By, action audit.Action, changes []audit.Change) (*pki.Profile, error) {
 	stored := p // the store reads the version that is replaced
 	event := c.event(by, action, p.Name, audit.Detail{Profile: p.ID, Changes: changes})
 	if err := c.config.Store.UpdateProfile(ctx, &stored, event); err != nil {
@@ -101,7 +101,7 @@ func (c *Catalog) storeProfile(ctx context.Context, p pki.Profile, by By, action
 
 // CloneProfile creates a profile with a new name and everything else of another one, active. Credentials are not
 // cloned: each belongs to one client under one profile.
-func (c *Catalog) CloneProfile(ctx context.Context, id pki.ProfileID, name string, by By) (*pki.Profile, error) {
+func (c *Catalog) CloneProfile(ctx context.Context, id pki.ProfileID, name string, by audit.By) (*pki.Profile, error) {
 	snapshot, err := c.fresh(ctx)
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (c *Catalog) CloneProfile(ctx context.Context, id pki.ProfileID, name strin
 }
 
 // SetProfileState suspends or activates a profile. Setting the state that it has changes nothing.
-func (c *Catalog) SetProfileState(ctx context.Context, id pki.ProfileID, state pki.State, by By) (*pki.Profile, error) {
+func (c *Catalog) SetProfileState(ctx context.Context, id pki.ProfileID, state pki.State, by audit.By) (*pki.Profile, error) {
 	snapshot, err := c.fresh(ctx)
 	if err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func stateAction(state pki.State, suspend, activate audit.Action) (audit.Action,
 }
 
 // DeleteProfile deletes a profile that nothing refers to; Conflict says what does.
-func (c *Catalog) DeleteProfile(ctx context.Context, id pki.ProfileID, by By) error {
+func (c *Catalog) DeleteProfile(ctx context.Context, id pki.ProfileID, by audit.By) error {
 	snapshot, err := c.fresh(ctx)
 	if err != nil {
 		return err
