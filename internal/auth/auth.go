@@ -1,0 +1,182 @@
+// Package auth owns the question who is calling the REST API: bearer tokens and passwords become a Principal, and
+// a Principal's role says what it may do.
+//
+// It must never keep a secret: tokens are stored as SHA-256 hashes (they have 256 random bits, so a slow hash would add
+// nothing), passwords as argon2id hashes, and neither is ever logged or part of an error. It trusts the store to find
+// a token by its hash, and the surface to say where a request came from.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/certloom/certloom/internal/audit"
+	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/pki"
+)
+
+// TokenStore keeps API tokens. Every method is durable when it returns and safe for concurrent use; TokenByHash answers
+// NotFound for a hash that it does not know, and finds revoked tokens as well.
+type TokenStore interface {
+	CreateToken(ctx context.Context, token *pki.APIToken, event audit.Event) error
+	RevokeToken(ctx context.Context, id pki.TokenID, event audit.Event) error
+	Tokens(ctx context.Context) ([]pki.APIToken, error)
+	TokenByHash(ctx context.Context, hash [32]byte) (*pki.APIToken, error)
+	TouchToken(ctx context.Context, id pki.TokenID, at time.Time) error
+}
+
+// UserStore keeps the people who sign in with a password. User answers NotFound.
+type UserStore interface {
+	CreateUser(ctx context.Context, user *pki.User) error
+	User(ctx context.Context, name string) (*pki.User, error)
+}
+
+// EventStore records events that belong to no change: refused logins.
+type EventStore interface {
+	RecordEvent(ctx context.Context, event audit.Event) error
+}
+
+// Store is all of them.
+type Store interface {
+	TokenStore
+	UserStore
+	EventStore
+}
+
+// Config is what an Authenticator needs.
+type Config struct {
+	Store         Store            // required
+	Now           func() time.Time // required
+	Random        io.Reader        // required; crypto/rand.Reader outside tests
+	Logger        *slog.Logger     // nil: nothing is logged
+	LoginLifetime time.Duration    // of tokens that a login makes; 0: 12 hours
+	Replica       string           // name of this process in audit events; may be empty
+}
+
+// defaultLoginLifetime is a working day: a token that a login made lies in a file of the person's.
+const defaultLoginLifetime = 12 * time.Hour
+
+// Authenticator is safe for concurrent use.
+type Authenticator struct {
+	config   Config
+	throttle *throttle
+	hashing  chan struct{} // bounds how many passwords are hashed at once: each takes 19 MiB
+}
+
+// maxHashing is how many passwords are hashed at once.
+const maxHashing = 2
+
+// New checks the configuration.
+func New(config Config) (*Authenticator, error) {
+	if config.Store == nil || config.Now == nil || config.Random == nil {
+		return nil, errors.New("auth: Store, Now and Random are required")
+	}
+	if config.LoginLifetime < 0 {
+		return nil, fmt.Errorf("auth: LoginLifetime %s is negative", config.LoginLifetime)
+	}
+	if config.LoginLifetime == 0 {
+		config.LoginLifetime = defaultLoginLifetime
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	throttle, err := newThrottle()
+	if err != nil {
+		return nil, err
+	}
+	return &Authenticator{config: config, throttle: throttle, hashing: make(chan struct{}, maxHashing)}, nil
+}
+
+// Principal is who is calling.
+type Principal struct {
+	TokenID   pki.TokenID
+	Name      string // of the token
+	Role      pki.Role
+	ProfileID pki.ProfileID // of a requester: the only profile that it may request certificates under
+}
+
+// Actor is the principal in audit events.
+func (p *Principal) Actor() audit.Actor {
+	return audit.Actor{Kind: audit.Token, ID: string(p.TokenID), Name: p.Name}
+}
+
+// Access is what an operation asks of its caller.
+type Access string
+
+// Kinds of access.
+const (
+	Read    Access = "read"    // shows; admin and viewer
+	Write   Access = "write"   // changes; admin
+	Request Access = "request" // asks for a certificate; admin, and a requester under its profile
+	Self    Access = "self"    // concerns the caller only; everybody who is signed in
+)
+
+// Accesses are all kinds of access.
+func Accesses() []Access { return []Access{Read, Write, Request, Self} }
+
+// Roles are all roles.
+func Roles() []pki.Role { return []pki.Role{pki.RoleAdmin, pki.RoleViewer, pki.RoleRequester} }
+
+// Allows reports whether a role has a kind of access. A requester's profile is checked by RequestUnder.
+func Allows(role pki.Role, access Access) bool {
+	switch role {
+	case pki.RoleAdmin:
+		return true
+	case pki.RoleViewer:
+		return access == Read || access == Self
+	case pki.RoleRequester:
+		return access == Request || access == Self
+	default:
+		return false
+	}
+}
+
+// Check refuses a principal whose role does not have the access, as Unauthorized.
+func (p *Principal) Check(access Access) error {
+	if Allows(p.Role, access) {
+		return nil
+	}
+	needs := "role admin"
+	switch access {
+	case Read:
+		needs = "role admin or viewer"
+	case Request:
+		needs = "role admin or requester"
+	case Write, Self:
+	}
+	return fault.New(fault.Unauthorized, "token %q has role %s; this needs %s", p.Name, p.Role, needs).
+		WithHint("use another token (--token-file), or have an administrator make one: certloom token create NAME --role admin")
+}
+
+// RequestUnder refuses a requester that asks for a certificate under a profile other than its own.
+func (p *Principal) RequestUnder(profile *pki.Profile) error {
+	if p.Role == pki.RoleRequester && p.ProfileID != profile.ID {
+		return fault.New(fault.Unauthorized, "token %q may not request certificates under profile %q", p.Name, profile.Name).
+			WithField("/profile")
+	}
+	return p.Check(Request)
+}
+
+type principalKey struct{}
+
+// WithPrincipal returns a context that carries the caller.
+func WithPrincipal(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// PrincipalOf returns the caller, or nil for a request that nobody has authenticated.
+func PrincipalOf(ctx context.Context) *Principal {
+	p, _ := ctx.Value(principalKey{}).(*Principal)
+	return p
+}
+
+func (a *Authenticator) event(by audit.By, action audit.Action, target string, detail audit.Detail) audit.Event {
+	return audit.Event{
+		Time: a.config.Now().UTC(), Actor: by.Actor, Action: action, Target: target, Client: by.Client,
+		Request: by.Request, Replica: a.config.Replica, Outcome: audit.Done, Detail: detail,
+	}
+}

@@ -1,0 +1,173 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+
+	"github.com/certloom/certloom/internal/audit"
+	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/pki"
+	"github.com/certloom/certloom/internal/telemetry"
+)
+
+// CreateUser stores a person who may sign in as an administrator. Malformed for a bad name or password, Conflict when
+// the name is taken.
+func (a *Authenticator) CreateUser(ctx context.Context, name, password string) error {
+	if err := pki.CheckName(name); err != nil {
+		return fault.New(fault.Malformed, "user %v", err).WithField("/user")
+	}
+	hash, err := HashPassword(password, a.config.Random)
+	if err != nil {
+		return err
+	}
+	user := &pki.User{Name: name, PasswordHash: hash, CreatedAt: a.config.Now().UTC()}
+	if err := a.config.Store.CreateUser(ctx, user); err != nil {
+		return fmt.Errorf("create user: %w", err)
+	}
+	return nil
+}
+
+// Login exchanges a password for a token of role admin that expires by itself. A wrong name and a wrong password get
+// the same answer in the same time; attempts from one address are limited (RateLimited), and refusals are audited.
+func (a *Authenticator) Login(ctx context.Context, name, password string, by audit.By) (string, *pki.APIToken, error) {
+	now := a.config.Now().UTC()
+	if wait := a.throttle.take(by.Client.Address, now); wait > 0 {
+		err := fault.New(fault.RateLimited, "too many attempts to sign in from %s; try again in %s", by.Client.Address, wait)
+		err.RetryAfter = wait
+		return "", nil, err
+	}
+	by.Actor = audit.Actor{Kind: audit.User, ID: shortName(name), Name: shortName(name)}
+	ok, err := a.checkPassword(ctx, name, password)
+	if err != nil {
+		return "", nil, err
+	}
+	if !ok {
+		return "", nil, a.refuseLogin(ctx, by)
+	}
+	a.throttle.forget(by.Client.Address)
+	request := NewToken{Name: "login-" + name, Role: pki.RoleAdmin, ExpiresAt: now.Add(a.config.LoginLifetime)}
+	return a.makeToken(ctx, request, by)
+}
+
+// checkPassword reports whether the password is the user's.
+func (a *Authenticator) checkPassword(ctx context.Context, name, password string) (bool, error) {
+	phc := decoy
+	user, err := a.config.Store.User(ctx, name)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		user = nil
+	case err != nil:
+		return false, fmt.Errorf("find user: %w", err)
+	default:
+		phc = user.PasswordHash
+	}
+	if len(password) > maxPassword {
+		password = password[:maxPassword] // longer than any that was stored, so it stays wrong
+		user = nil
+	}
+	select {
+	case a.hashing <- struct{}{}:
+		defer func() { <-a.hashing }()
+	case <-ctx.Done():
+		return false, fault.Wrap(ctx.Err(), fault.Unavailable, "too many attempts to sign in at once")
+	}
+	same, err := verifyPassword(password, phc)
+	if err != nil {
+		return false, fmt.Errorf("verify password: %w", err)
+	}
+	return same && user != nil, nil
+}
+
+func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By) error {
+	refused := fault.New(fault.Unauthenticated, "user name or password is wrong").WithHint("certloom dev writes both into dev.json in its data folder")
+	event := a.event(by, audit.LoginRefuse, by.Actor.ID, audit.Detail{Reason: refused.Public})
+	event.Outcome = audit.Refused
+	if err := a.config.Store.RecordEvent(ctx, event); err != nil {
+		a.config.Logger.ErrorContext(ctx, "refused login not recorded", telemetry.KeyError, err)
+	}
+	return refused
+}
+
+// shortName bounds what a stranger can write into the audit log. Control characters are the store's and the
+// surfaces' to escape; here they become dots.
+func shortName(name string) string {
+	const most = 63
+	cut := make([]rune, 0, most)
+	for _, r := range name {
+		if len(cut) == most {
+			break
+		}
+		if r < ' ' || r > '~' {
+			r = '.'
+		}
+		cut = append(cut, r)
+	}
+	return string(cut)
+}
+
+// Limits of login attempts from one address: guessing takes attempts by the million, a person who has forgotten which
+// password it was a few. There is no limit for a name: it would let strangers lock an administrator out.
+const (
+	loginBurst    = 10
+	loginInterval = 6 * time.Second
+	loginRemember = 10_000 // addresses
+)
+
+// throttle limits attempts by address.
+type throttle struct {
+	mu      sync.Mutex // guards lookups together with what they add
+	buckets *lru.Cache[netip.Prefix, *rate.Limiter]
+}
+
+func newThrottle() (*throttle, error) {
+	buckets, err := lru.New[netip.Prefix, *rate.Limiter](loginRemember)
+	if err != nil {
+		return nil, fmt.Errorf("make throttle: %w", err)
+	}
+	return &throttle{buckets: buckets}, nil
+}
+
+// take counts an attempt. It returns how long to wait, in whole seconds, if there were too many.
+func (t *throttle) take(address string, now time.Time) time.Duration {
+	key := network(address)
+	t.mu.Lock()
+	bucket, ok := t.buckets.Get(key)
+	if !ok {
+		bucket = rate.NewLimiter(rate.Every(loginInterval), loginBurst)
+		t.buckets.Add(key, bucket)
+	}
+	t.mu.Unlock()
+	if bucket.AllowN(now, 1) {
+		return 0
+	}
+	missing := 1 - bucket.TokensAt(now)
+	return time.Duration(math.Ceil(missing*loginInterval.Seconds())) * time.Second
+}
+
+// forget ends the count of an address from which somebody has signed in.
+func (t *throttle) forget(address string) { t.buckets.Remove(network(address)) }
+
+// network is what counts as one address: whoever has an IPv6 address has at least a /64 of them.
+func network(address string) netip.Prefix {
+	addr, err := netip.ParseAddr(address)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	addr = addr.Unmap()
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64
+	}
+	prefix, err := addr.WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return prefix
+}
