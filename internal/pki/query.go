@@ -63,3 +63,11 @@ type Stats struct {
 	Orders       int64 // orders with a row
 	Revoked      int64
 }
+
+// RevokedEntry is a revoked certificate as a CRL lists it (RFC 5280 section 5.1.2.6).
+type RevokedEntry struct {
+	Serial   Serial
+	At       time.Time
+	Reason   RevocationReason
+	NotAfter time.Time // after which the entry may leave the list
+}
