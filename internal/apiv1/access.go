@@ -1,0 +1,126 @@
+package apiv1
+
+import "time"
+
+// Token is an API token. Its secret is shown once, when it is made.
+type Token struct {
+	ID         string    `json:"id"`
+	Name       string    `json:"name"`
+	Role       string    `json:"role" doc:"admin, viewer (reads) or requester (asks for certificates under its profile)."`
+	Profile    string    `json:"profile,omitempty" doc:"Of a requester."`
+	State      string    `json:"state" doc:"active, expired or revoked."`
+	CreatedAt  time.Time `json:"createdAt"`
+	ExpiresAt  time.Time `json:"expiresAt,omitzero" doc:"Absent: never."`
+	LastUsedAt time.Time `json:"lastUsedAt,omitzero" doc:"To within a minute."`
+}
+
+// CreateToken asks for a new token.
+type CreateToken struct {
+	Name      string    `json:"name"`
+	Role      string    `json:"role" doc:"admin, viewer or requester."`
+	Profile   string    `json:"profile,omitempty" doc:"Of a requester: the only profile that it may ask for certificates under."`
+	ExpiresAt time.Time `json:"expiresAt,omitzero" doc:"Absent: never."`
+}
+
+// NewToken is a new token with its secret, which cannot be asked for again.
+type NewToken struct {
+	Token
+	Secret string `json:"secret"`
+}
+
+// Login exchanges a password for a token that expires by itself.
+type Login struct {
+	User     string `json:"user"`
+	Password string `json:"password" writeOnly:"true"`
+}
+
+// Caller is who a token belongs to.
+type Caller struct {
+	TokenID string `json:"tokenId"`
+	Name    string `json:"name"`
+	Role    string `json:"role"`
+	Profile string `json:"profile,omitempty"`
+}
+
+// Event is one event of the audit log.
+type Event struct {
+	ID        int64             `json:"id"`
+	Time      time.Time         `json:"time"`
+	Action    string            `json:"action" doc:"Such as profile.create."`
+	Outcome   string            `json:"outcome" doc:"done or refused."`
+	Target    string            `json:"target,omitempty"`
+	ActorKind string            `json:"actorKind" doc:"system, token, user, account or nobody."`
+	ActorID   string            `json:"actorId,omitempty"`
+	ActorName string            `json:"actorName,omitempty"`
+	Address   string            `json:"address,omitempty"`
+	UserAgent string            `json:"userAgent,omitempty"`
+	Request   string            `json:"request,omitempty"`
+	Replica   string            `json:"replica,omitempty"`
+	Reason    string            `json:"reason,omitempty" doc:"Of a refusal."`
+	Profile   string            `json:"profile,omitempty"`
+	Serial    string            `json:"serial,omitempty"`
+	Account   string            `json:"account,omitempty"`
+	Order     string            `json:"order,omitempty"`
+	KeyID     string            `json:"keyId,omitempty" doc:"Of the EAB credential."`
+	CSRHash   string            `json:"csrHash,omitempty"`
+	Names     *CertificateNames `json:"names,omitempty"`
+	Changes   []Change          `json:"changes,omitempty" nullable:"false"`
+}
+
+// Change is one changed field of a record.
+type Change struct {
+	Field string `json:"field" doc:"JSON pointer."`
+	Old   string `json:"old,omitempty"`
+	New   string `json:"new,omitempty"`
+}
+
+// EventQuery selects events, newest first. Members that are empty do not select.
+type EventQuery struct {
+	Action  string
+	Target  string
+	Actor   string
+	Outcome string
+	Since   time.Time
+	After   string
+	Limit   int
+}
+
+// Status is how the server is.
+type Status struct {
+	Version  string         `json:"version"`
+	Time     time.Time      `json:"time" doc:"The server's clock."`
+	Ready    bool           `json:"ready"`
+	Problems []string       `json:"problems" nullable:"false" doc:"Why it is not ready."`
+	Database StatusDatabase `json:"database"`
+	Catalog  StatusCatalog  `json:"catalog"`
+	CAs      []StatusCA     `json:"cas" nullable:"false"`
+	Counts   StatusCounts   `json:"counts"`
+}
+
+// StatusDatabase is how the database is.
+type StatusDatabase struct {
+	Kind   string `json:"kind" doc:"sqlite or postgres."`
+	Answer string `json:"answer" doc:"How long it took to answer."`
+}
+
+// StatusCatalog is how current the server's view of CAs, profiles and credentials is.
+type StatusCatalog struct {
+	Age string `json:"age"`
+}
+
+// StatusCA is when a CA expires.
+type StatusCA struct {
+	Name     string    `json:"name"`
+	Kind     string    `json:"kind"`
+	State    string    `json:"state"`
+	NotAfter time.Time `json:"notAfter,omitzero"`
+}
+
+// StatusCounts is how much there is.
+type StatusCounts struct {
+	Certificates int64 `json:"certificates"`
+	Identities   int64 `json:"identities"`
+	Accounts     int64 `json:"accounts"`
+	Orders       int64 `json:"orders"`
+	Revoked      int64 `json:"revoked"`
+}

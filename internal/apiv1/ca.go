@@ -1,0 +1,69 @@
+package apiv1
+
+import "time"
+
+// CA is a root or an issuing CA.
+type CA struct {
+	ID           string     `json:"id" doc:"Part of its download, CRL and OCSP addresses."`
+	Name         string     `json:"name"`
+	Kind         string     `json:"kind" doc:"root or issuing."`
+	State        string     `json:"state" doc:"pending (waits for a certificate from an outside root), active or suspended."`
+	Parent       string     `json:"parent,omitempty" doc:"Name of the CA that signed it; absent for roots and under outside roots."`
+	KeyAlgorithm string     `json:"keyAlgorithm"`
+	Subject      string     `json:"subject,omitempty"`
+	Issuer       string     `json:"issuer,omitempty"`
+	Serial       string     `json:"serial,omitempty"`
+	Fingerprint  string     `json:"fingerprint,omitempty" doc:"SHA-256 of the certificate, hexadecimal."`
+	NotBefore    time.Time  `json:"notBefore,omitzero"`
+	NotAfter     time.Time  `json:"notAfter,omitzero"`
+	PathLength   *int       `json:"pathLength,omitempty" doc:"How many CAs may be below it; absent: no limit."`
+	TrustDomains []string   `json:"trustDomains,omitempty" doc:"Name constraints: the trust domains that it may certify; absent: all."`
+	Settings     CASettings `json:"settings"`
+	CreatedAt    time.Time  `json:"createdAt"`
+	UpdatedAt    time.Time  `json:"updatedAt"`
+	PEM          string     `json:"pem,omitempty" doc:"The certificate, when one CA is asked for."`
+	ChainPEM     string     `json:"chainPem,omitempty" doc:"The certificates above it, nearest first, when one CA is asked for."`
+}
+
+// CASettings are the addresses that a CA puts into the certificates that it signs.
+type CASettings struct {
+	CRLURLs    []string `json:"crlUrls" required:"false" nullable:"false" doc:"CRL distribution points."`
+	OCSPURLs   []string `json:"ocspUrls" required:"false" nullable:"false" doc:"OCSP responders."`
+	IssuerURLs []string `json:"issuerUrls" required:"false" nullable:"false" doc:"Where the CA's own certificate can be had."`
+}
+
+// CreateCA asks for a new CA. An issuing CA without a parent is made for an outside root: it is pending until the
+// certificate that the root makes of its CSR is installed.
+type CreateCA struct {
+	Name         string      `json:"name" doc:"1 to 63 lower-case letters, digits and hyphens."`
+	Kind         string      `json:"kind" enum:"root,issuing"`
+	Parent       string      `json:"parent,omitempty" doc:"Name of the root that signs an issuing CA; absent: an outside root will."`
+	KeyAlgorithm string      `json:"keyAlgorithm,omitempty" doc:"ecdsa-p256 (default), ecdsa-p384, rsa-3072, rsa-4096 or ed25519."`
+	CommonName   string      `json:"commonName,omitempty" doc:"Of the subject; absent: the name."`
+	Organization string      `json:"organization,omitempty" doc:"Of the subject."`
+	Validity     string      `json:"validity,omitempty" doc:"Such as 3650d or 10y; absent: 10y for a root, 5y for an issuing CA."`
+	PathLength   *int        `json:"pathLength,omitempty" minimum:"0" maximum:"10" doc:"How many CAs may be below it."`
+	TrustDomains []string    `json:"trustDomains,omitempty" nullable:"false" doc:"Name constraints: the only trust domains that it may certify."`
+	Settings     *CASettings `json:"settings,omitempty" doc:"Absent: this server's own addresses."`
+}
+
+// ImportCA brings an existing CA with its key.
+type ImportCA struct {
+	Name           string      `json:"name"`
+	CertificatePEM string      `json:"certificatePem" doc:"The CA's certificate."`
+	ChainPEM       string      `json:"chainPem,omitempty" doc:"The certificates above it, nearest first, the root last; absent for a root."`
+	KeyPEM         string      `json:"keyPem" writeOnly:"true" doc:"Its private key: PKCS #8, PKCS #1 or SEC 1, not encrypted."`
+	Settings       *CASettings `json:"settings,omitempty"`
+}
+
+// InstallCertificate completes a pending CA.
+type InstallCertificate struct {
+	CertificatePEM string `json:"certificatePem" doc:"The certificate that the outside root made of the CA's CSR."`
+	ChainPEM       string `json:"chainPem" doc:"The certificates above it, nearest first, the root last."`
+}
+
+// CACSR is the request for an outside root.
+type CACSR struct {
+	Name string `json:"name"`
+	PEM  string `json:"pem"`
+}

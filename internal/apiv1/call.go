@@ -1,0 +1,246 @@
+package apiv1
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// get, post and the rest of this file are one method for each operation, in the order of the API's documentation.
+
+func get[T any](ctx context.Context, c *Client, path string, q query) (*T, error) {
+	out := new(T)
+	if err := c.call(ctx, http.MethodGet, path, url.Values(q), nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func send[T any](ctx context.Context, c *Client, method, path string, in any) (*T, error) {
+	out := new(T)
+	if err := c.call(ctx, method, path, nil, in, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// at builds a path, escaping each element.
+func at(elements ...string) string {
+	path := ""
+	for _, element := range elements {
+		path += "/" + url.PathEscape(element)
+	}
+	return path
+}
+
+// Login exchanges a password for a token. It needs no token.
+func (c *Client) Login(ctx context.Context, in Login) (*NewToken, error) {
+	return send[NewToken](ctx, c, http.MethodPost, "/login", in)
+}
+
+// Whoami says whose token this is.
+func (c *Client) Whoami(ctx context.Context) (*Caller, error) {
+	return get[Caller](ctx, c, "/whoami", nil)
+}
+
+// Status says how the server is.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	return get[Status](ctx, c, "/status", nil)
+}
+
+// Templates lists the base templates.
+func (c *Client) Templates(ctx context.Context) (*Page[Template], error) {
+	return get[Page[Template]](ctx, c, "/templates", nil)
+}
+
+// CAs lists the CAs.
+func (c *Client) CAs(ctx context.Context) (*Page[CA], error) {
+	return get[Page[CA]](ctx, c, "/cas", nil)
+}
+
+// CA shows one.
+func (c *Client) CA(ctx context.Context, name string) (*CA, error) {
+	return get[CA](ctx, c, at("cas", name), nil)
+}
+
+// CreateCA makes a root or an issuing CA.
+func (c *Client) CreateCA(ctx context.Context, in CreateCA) (*CA, error) {
+	return send[CA](ctx, c, http.MethodPost, "/cas", in)
+}
+
+// ImportCA brings an existing one.
+func (c *Client) ImportCA(ctx context.Context, in ImportCA) (*CA, error) {
+	return send[CA](ctx, c, http.MethodPost, "/cas/import", in)
+}
+
+// CACSR returns the request for an outside root.
+func (c *Client) CACSR(ctx context.Context, name string) (*CACSR, error) {
+	return get[CACSR](ctx, c, at("cas", name, "csr"), nil)
+}
+
+// InstallCertificate completes a pending CA.
+func (c *Client) InstallCertificate(ctx context.Context, name string, in InstallCertificate) (*CA, error) {
+	return send[CA](ctx, c, http.MethodPost, at("cas", name, "certificate"), in)
+}
+
+// UpdateCASettings replaces the settings of a CA.
+func (c *Client) UpdateCASettings(ctx context.Context, name string, in CASettings) (*CA, error) {
+	return send[CA](ctx, c, http.MethodPut, at("cas", name, "settings"), in)
+}
+
+// SuspendCA suspends a CA.
+func (c *Client) SuspendCA(ctx context.Context, name string) (*CA, error) {
+	return send[CA](ctx, c, http.MethodPost, at("cas", name, "suspend"), nil)
+}
+
+// ActivateCA activates a suspended CA.
+func (c *Client) ActivateCA(ctx context.Context, name string) (*CA, error) {
+	return send[CA](ctx, c, http.MethodPost, at("cas", name, "activate"), nil)
+}
+
+// Profiles lists the profiles.
+func (c *Client) Profiles(ctx context.Context) (*Page[Profile], error) {
+	return get[Page[Profile]](ctx, c, "/profiles", nil)
+}
+
+// Profile shows one.
+func (c *Client) Profile(ctx context.Context, name string) (*Profile, error) {
+	return get[Profile](ctx, c, at("profiles", name), nil)
+}
+
+// CreateProfile makes a profile.
+func (c *Client) CreateProfile(ctx context.Context, in CreateProfile) (*Profile, error) {
+	return send[Profile](ctx, c, http.MethodPost, "/profiles", in)
+}
+
+// UpdateProfile changes a profile. The change is anything whose JSON is an UpdateProfile: a map can leave out what
+// stays, which a struct cannot.
+func (c *Client) UpdateProfile(ctx context.Context, name string, change any) (*Profile, error) {
+	return send[Profile](ctx, c, http.MethodPatch, at("profiles", name), change)
+}
+
+// CloneProfile makes a copy under another name.
+func (c *Client) CloneProfile(ctx context.Context, name string, in CloneProfile) (*Profile, error) {
+	return send[Profile](ctx, c, http.MethodPost, at("profiles", name, "clone"), in)
+}
+
+// SuspendProfile suspends a profile.
+func (c *Client) SuspendProfile(ctx context.Context, name string) (*Profile, error) {
+	return send[Profile](ctx, c, http.MethodPost, at("profiles", name, "suspend"), nil)
+}
+
+// ActivateProfile activates a suspended profile.
+func (c *Client) ActivateProfile(ctx context.Context, name string) (*Profile, error) {
+	return send[Profile](ctx, c, http.MethodPost, at("profiles", name, "activate"), nil)
+}
+
+// DeleteProfile deletes a profile that nothing refers to.
+func (c *Client) DeleteProfile(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, at("profiles", name), nil, nil, nil)
+}
+
+// Credentials lists the EAB credentials, of one profile if it is named.
+func (c *Client) Credentials(ctx context.Context, profile string) (*Page[Credential], error) {
+	return get[Page[Credential]](ctx, c, "/credentials", query{}.text("profile", profile))
+}
+
+// CreateCredential makes an EAB credential.
+func (c *Client) CreateCredential(ctx context.Context, in CreateCredential) (*NewCredential, error) {
+	return send[NewCredential](ctx, c, http.MethodPost, "/credentials", in)
+}
+
+// RevokeCredential ends an EAB credential.
+func (c *Client) RevokeCredential(ctx context.Context, keyID string) (*Credential, error) {
+	return send[Credential](ctx, c, http.MethodPost, at("credentials", keyID, "revoke"), nil)
+}
+
+func (q CertificateQuery) values() query {
+	return query{}.text("identity", q.Identity).text("trustDomain", q.TrustDomain).text("namespace", q.Namespace).
+		text("profile", q.Profile).text("issuingCa", q.IssuingCA).text("credential", q.Credential).text("account", q.Account).
+		text("status", q.Status).text("fingerprint", q.Fingerprint).time("issuedAfter", q.IssuedAfter).
+		time("expiresBefore", q.ExpiresBefore).text("after", q.After).number("limit", q.Limit)
+}
+
+// Certificates lists certificates, newest first.
+func (c *Client) Certificates(ctx context.Context, q CertificateQuery) (*Page[Certificate], error) {
+	return get[Page[Certificate]](ctx, c, "/certificates", q.values())
+}
+
+// Certificate shows one.
+func (c *Client) Certificate(ctx context.Context, serial string) (*Certificate, error) {
+	return get[Certificate](ctx, c, at("certificates", serial), nil)
+}
+
+// CertificatePEM returns a certificate, with the certificates above it if chain is set.
+func (c *Client) CertificatePEM(ctx context.Context, serial string, chain bool) ([]byte, error) {
+	q := query{}
+	if chain {
+		q = q.text("chain", "true")
+	}
+	response, err := c.send(ctx, http.MethodGet, at("certificates", serial, "pem"), url.Values(q), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	return raw, nil
+}
+
+// CreateCertificate asks for a certificate.
+func (c *Client) CreateCertificate(ctx context.Context, in CreateCertificate) (*NewCertificate, error) {
+	return send[NewCertificate](ctx, c, http.MethodPost, "/certificates", in)
+}
+
+// RevokeCertificate revokes one.
+func (c *Client) RevokeCertificate(ctx context.Context, serial string, in RevokeCertificate) (*Certificate, error) {
+	return send[Certificate](ctx, c, http.MethodPost, at("certificates", serial, "revoke"), in)
+}
+
+// ExportCertificates streams certificates as json, csv or pem. The caller closes the stream. A stream that breaks off
+// ends with an error, never with io.EOF.
+func (c *Client) ExportCertificates(ctx context.Context, format string, q CertificateQuery) (io.ReadCloser, error) {
+	response, err := c.send(ctx, http.MethodGet, "/certificates/export", url.Values(q.values().text("format", format)), nil)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
+}
+
+// Identities lists identities by name.
+func (c *Client) Identities(ctx context.Context, q IdentityQuery) (*Page[Identity], error) {
+	values := query{}.text("name", q.Name).text("trustDomain", q.TrustDomain).text("namespace", q.Namespace).
+		text("profile", q.Profile).text("status", q.Status).text("after", q.After).number("limit", q.Limit)
+	return get[Page[Identity]](ctx, c, "/identities", values)
+}
+
+// Identity shows one.
+func (c *Client) Identity(ctx context.Context, name string) (*Identity, error) {
+	return get[Identity](ctx, c, at("identities", name), nil)
+}
+
+// Tokens lists the API tokens.
+func (c *Client) Tokens(ctx context.Context) (*Page[Token], error) {
+	return get[Page[Token]](ctx, c, "/tokens", nil)
+}
+
+// CreateToken makes an API token.
+func (c *Client) CreateToken(ctx context.Context, in CreateToken) (*NewToken, error) {
+	return send[NewToken](ctx, c, http.MethodPost, "/tokens", in)
+}
+
+// RevokeToken ends an API token.
+func (c *Client) RevokeToken(ctx context.Context, id string) (*Token, error) {
+	return send[Token](ctx, c, http.MethodPost, at("tokens", id, "revoke"), nil)
+}
+
+// Events lists audit events, newest first.
+func (c *Client) Events(ctx context.Context, q EventQuery) (*Page[Event], error) {
+	values := query{}.text("action", q.Action).text("target", q.Target).text("actor", q.Actor).text("outcome", q.Outcome).
+		time("since", q.Since).text("after", q.After).number("limit", q.Limit)
+	return get[Page[Event]](ctx, c, "/events", values)
+}

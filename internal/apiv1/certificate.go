@@ -1,0 +1,103 @@
+package apiv1
+
+import "time"
+
+// Certificate is one certificate of the inventory.
+type Certificate struct {
+	Serial             string           `json:"serial" doc:"Hexadecimal."`
+	Status             string           `json:"status" doc:"valid, renewal-due, expired or revoked, now."`
+	Identity           string           `json:"identity" doc:"What it is for: the SPIFFE ID, or the first DNS name or address."`
+	Names              CertificateNames `json:"names"`
+	Profile            string           `json:"profile" doc:"Name of the profile, or its identifier when it was deleted."`
+	IssuingCA          string           `json:"issuingCa"`
+	Fingerprint        string           `json:"fingerprint" doc:"SHA-256, hexadecimal."`
+	NotBefore          time.Time        `json:"notBefore"`
+	NotAfter           time.Time        `json:"notAfter"`
+	RenewAt            time.Time        `json:"renewAt" doc:"When the client should have a newer one."`
+	IssuedAt           time.Time        `json:"issuedAt"`
+	Requested          string           `json:"requestedLifetime,omitempty" doc:"Absent: the client left it to the profile."`
+	Granted            string           `json:"grantedLifetime"`
+	KeyAlgorithm       string           `json:"keyAlgorithm"`
+	SignatureAlgorithm string           `json:"signatureAlgorithm"`
+	Credential         string           `json:"credential,omitempty" doc:"KID of the EAB credential that it was asked for with."`
+	CredentialName     string           `json:"credentialName,omitempty"`
+	Account            string           `json:"account,omitempty" doc:"ACME account."`
+	Order              string           `json:"order,omitempty" doc:"ACME order."`
+	Replaces           string           `json:"replaces,omitempty" doc:"ARI identifier of its predecessor (RFC 9773)."`
+	UserAgent          string           `json:"userAgent,omitempty" doc:"As the client sent it."`
+	Address            string           `json:"address,omitempty" doc:"The client's."`
+	RevokedAt          time.Time        `json:"revokedAt,omitzero"`
+	RevocationReason   string           `json:"revocationReason,omitempty"`
+	PEM                string           `json:"pem,omitempty" doc:"When one certificate is asked for."`
+}
+
+// CertificateNames are subject alternative names.
+type CertificateNames struct {
+	URIs []string `json:"uris,omitempty" nullable:"false"`
+	DNS  []string `json:"dns,omitempty" nullable:"false"`
+	IPs  []string `json:"ips,omitempty" nullable:"false"`
+}
+
+// CreateCertificate asks for a certificate under a profile with enrollment method rest-api.
+type CreateCertificate struct {
+	Profile  string `json:"profile" doc:"Name of the profile."`
+	CSR      string `json:"csr" doc:"PKCS #10 request, PEM. Names and key are taken from it, nothing else."`
+	Validity string `json:"validity,omitempty" doc:"Lifetime, such as 12h; absent: the profile's."`
+}
+
+// NewCertificate is a new certificate with its chain.
+type NewCertificate struct {
+	Certificate Certificate `json:"certificate"`
+	PEM         string      `json:"pem" doc:"The certificate."`
+	ChainPEM    string      `json:"chainPem" doc:"The certificates above it, nearest first."`
+}
+
+// RevokeCertificate revokes a certificate.
+type RevokeCertificate struct {
+	Reason string `json:"reason,omitempty" doc:"unspecified (default), key-compromise, affiliation-changed, superseded, cessation-of-operation or privilege-withdrawn."`
+}
+
+// CertificateQuery selects certificates. Members that are empty do not select.
+type CertificateQuery struct {
+	Identity      string
+	TrustDomain   string
+	Namespace     string
+	Profile       string
+	IssuingCA     string
+	Credential    string
+	Account       string
+	Status        string
+	Fingerprint   string
+	IssuedAfter   time.Time
+	ExpiresBefore time.Time
+	After         string
+	Limit         int
+}
+
+// Identity is what certificates are for, with its newest certificate.
+type Identity struct {
+	Name           string    `json:"name" doc:"SPIFFE ID, DNS name or address."`
+	Status         string    `json:"status" doc:"ok, renewal-due, lapsing or lapsed, now."`
+	TrustDomain    string    `json:"trustDomain,omitempty"`
+	Namespace      string    `json:"namespace,omitempty"`
+	ServiceAccount string    `json:"serviceAccount,omitempty"`
+	Profile        string    `json:"profile" doc:"Of the newest certificate."`
+	NewestSerial   string    `json:"newestSerial"`
+	NotBefore      time.Time `json:"notBefore" doc:"Of the newest certificate."`
+	NotAfter       time.Time `json:"notAfter"`
+	RevokedAt      time.Time `json:"revokedAt,omitzero"`
+	Certificates   int64     `json:"certificates" doc:"Issued so far."`
+	FirstIssuedAt  time.Time `json:"firstIssuedAt"`
+	LastIssuedAt   time.Time `json:"lastIssuedAt"`
+}
+
+// IdentityQuery selects identities. Members that are empty do not select.
+type IdentityQuery struct {
+	Name        string
+	TrustDomain string
+	Namespace   string
+	Profile     string
+	Status      string
+	After       string
+	Limit       int
+}
