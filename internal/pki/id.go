@@ -59,3 +59,16 @@ func ValidID(s string) bool {
 	_, err := idEncoding.DecodeString(s)
 	return err == nil
 }
+
+// PackID returns the bytes that an identifier of NewID stands for, which are 22 instead of 36; false for any other
+// text. UnpackID undoes it.
+func PackID(id string) ([]byte, bool) {
+	raw, err := idEncoding.DecodeString(id)
+	if err != nil || len(raw) != idBytes || idEncoding.EncodeToString(raw) != id {
+		return nil, false
+	}
+	return raw, true
+}
+
+// UnpackID returns the identifier of the bytes that PackID returned.
+func UnpackID(raw []byte) string { return idEncoding.EncodeToString(raw) }
