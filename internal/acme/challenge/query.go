@@ -1,0 +1,190 @@
+package challenge
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/certloom/certloom/internal/fault"
+)
+
+const (
+	// queryTimeout leaves time for the next server when one does not answer.
+	queryTimeout = 3 * time.Second
+	// datagram is room for an answer over UDP, of which without EDNS none has more than 512 bytes (RFC 1035 section
+	// 2.3.4). EDNS would buy little, and cost an answer from servers that do not know it.
+	datagram = 4096
+	// strangers is how many datagrams that answer another question are read over.
+	strangers = 20
+)
+
+// ask sends a query to one server after the other until one answers. That the name is not there is an answer.
+func (r resolver) ask(ctx context.Context, servers []string, name string, qtype uint16) (*dns.Msg, error) {
+	query := new(dns.Msg)
+	query.SetQuestion(name, qtype)
+	what := fmt.Sprintf("DNS query for %s of %s", dns.TypeToString[qtype], strings.TrimSuffix(name, "."))
+	var last error
+	for _, server := range servers {
+		answer, err := r.exchange(ctx, server, query)
+		switch {
+		case err != nil:
+			last = fault.Wrap(err, fault.DNS, "%s got no answer from the DNS server: %s", what, queryReason(err))
+		case answer.Rcode == dns.RcodeSuccess:
+			return answer, nil
+		case answer.Rcode == dns.RcodeNameError:
+			return nil, fault.New(fault.DNS, "%s was answered with NXDOMAIN: there is no such name", what)
+		default:
+			last = fault.New(fault.DNS, "%s was answered with %s", what, rcode(answer.Rcode))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, last
+}
+
+func rcode(code int) string {
+	if name, ok := dns.RcodeToString[code]; ok {
+		return name
+	}
+	return fmt.Sprintf("code %d", code)
+}
+
+// exchange asks one server over TCP, whose answers are hard to forge (RFC 8555 section 11.2), and over UDP only when it
+// serves no TCP.
+func (r resolver) exchange(ctx context.Context, server string, query *dns.Msg) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	packed, err := query.Pack()
+	if err != nil {
+		return nil, fmt.Errorf("pack: %w", err)
+	}
+	answer, err := r.overTCP(ctx, server, packed, query)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return r.overUDP(ctx, server, packed, query)
+	}
+	return answer, err
+}
+
+func (r resolver) overTCP(ctx context.Context, server string, packed []byte, query *dns.Msg) (*dns.Msg, error) {
+	conn, err := r.dial(ctx, "tcp", server)
+	if err != nil {
+		return nil, fmt.Errorf("dial: %w", err)
+	}
+	defer bind(ctx, conn)()
+	framed := binary.BigEndian.AppendUint16(nil, uint16(len(packed))) // a query has less than 64 KiB
+	if _, err := conn.Write(append(framed, packed...)); err != nil {
+		return nil, fmt.Errorf("send: %w", err)
+	}
+	var length [2]byte
+	if _, err := io.ReadFull(conn, length[:]); err != nil {
+		return nil, fmt.Errorf("receive: %w", err)
+	}
+	raw := make([]byte, binary.BigEndian.Uint16(length[:]))
+	if _, err := io.ReadFull(conn, raw); err != nil {
+		return nil, fmt.Errorf("receive: %w", err)
+	}
+	return readAnswer(raw, query)
+}
+
+func (r resolver) overUDP(ctx context.Context, server string, packed []byte, query *dns.Msg) (*dns.Msg, error) {
+	conn, err := r.dial(ctx, "udp", server)
+	if err != nil {
+		return nil, fmt.Errorf("dial: %w", err)
+	}
+	defer bind(ctx, conn)()
+	if _, err := conn.Write(packed); err != nil {
+		return nil, fmt.Errorf("send: %w", err)
+	}
+	raw := make([]byte, datagram)
+	for range strangers {
+		n, err := conn.Read(raw)
+		if err != nil {
+			return nil, fmt.Errorf("receive: %w", err)
+		}
+		answer, err := readAnswer(raw[:n], query)
+		if errors.Is(err, errStranger) {
+			continue // an answer that came late, or that somebody forged
+		}
+		if err == nil && answer.Truncated {
+			return nil, errTruncated
+		}
+		return answer, err
+	}
+	return nil, errStranger
+}
+
+// What can be wrong with an answer.
+var (
+	errStranger  = errors.New("answer is to another question")
+	errMalformed = errors.New("answer is malformed")
+	errTruncated = errors.New("answer is truncated")
+)
+
+// readAnswer unpacks an answer and checks that it is one to this query (RFC 5452 section 9.1).
+func readAnswer(raw []byte, query *dns.Msg) (*dns.Msg, error) {
+	answer := new(dns.Msg)
+	if err := answer.Unpack(raw); err != nil {
+		return nil, errMalformed
+	}
+	question := query.Question[0]
+	if !answer.Response || answer.Id != query.Id || answer.Opcode != dns.OpcodeQuery || len(answer.Question) != 1 {
+		return nil, errStranger
+	}
+	got := answer.Question[0]
+	if got.Qtype != question.Qtype || got.Qclass != question.Qclass || dns.CanonicalName(got.Name) != dns.CanonicalName(question.Name) {
+		return nil, errStranger
+	}
+	return answer, nil
+}
+
+// queryReason says why there was no answer.
+func queryReason(err error) string {
+	for _, known := range []error{errStranger, errMalformed, errTruncated} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "connection closed"
+	}
+	if errors.Is(err, net.ErrClosed) {
+		return "no answer in time"
+	}
+	return reason(err)
+}
+
+// unescape undoes the presentation format in which the library hands out the bytes of a TXT record: \DDD for bytes
+// that are not printable, \ before quotes and backslashes (RFC 1035 section 5.1).
+func unescape(text string) string {
+	if !strings.Contains(text, `\`) {
+		return text
+	}
+	out := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' || i+1 == len(text) {
+			out = append(out, text[i])
+			continue
+		}
+		digits := text[i+1:]
+		if len(digits) >= 3 && isDigit(digits[0]) && isDigit(digits[1]) && isDigit(digits[2]) {
+			const hundred, ten = 100, 10
+			out = append(out, (digits[0]-'0')*hundred+(digits[1]-'0')*ten+(digits[2]-'0'))
+			i += 3
+			continue
+		}
+		out = append(out, digits[0])
+		i++
+	}
+	return string(out)
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
