@@ -91,17 +91,24 @@ func New(config Config) (*Authenticator, error) {
 	return &Authenticator{config: config, throttle: throttle, hashing: make(chan struct{}, maxHashing)}, nil
 }
 
-// Principal is who is calling.
+// Principal is who is calling, and from where. Without a TokenID it is somebody who has not been authenticated; such
+// a principal has no role, so it may do nothing that asks for one.
 type Principal struct {
 	TokenID   pki.TokenID
 	Name      string // of the token
 	Role      pki.Role
 	ProfileID pki.ProfileID // of a requester: the only profile that it may request certificates under
+	Client    pki.Client    // set by the surface
+	Request   string        // request ID, set by the surface
 }
 
-// Actor is the principal in audit events.
-func (p *Principal) Actor() audit.Actor {
-	return audit.Actor{Kind: audit.Token, ID: string(p.TokenID), Name: p.Name}
+// By is the principal in audit events.
+func (p *Principal) By() audit.By {
+	actor := audit.Actor{Kind: audit.Nobody}
+	if p.TokenID != "" {
+		actor = audit.Actor{Kind: audit.Token, ID: string(p.TokenID), Name: p.Name}
+	}
+	return audit.By{Actor: actor, Client: p.Client, Request: p.Request}
 }
 
 // Access is what an operation asks of its caller.
@@ -165,13 +172,15 @@ type principalKey struct{}
 
 // WithPrincipal returns a context that carries the caller.
 func WithPrincipal(ctx context.Context, p *Principal) context.Context {
-	return context.WithValue(ctx, principalKey{}, p)
+	return context.WithValue(ctx, principalKey{}, p) //nolint:forbidigo // this is the Principal
 }
 
-// PrincipalOf returns the caller, or nil for a request that nobody has authenticated.
+// PrincipalOf returns the caller; one that may do nothing if the context has none.
 func PrincipalOf(ctx context.Context) *Principal {
-	p, _ := ctx.Value(principalKey{}).(*Principal)
-	return p
+	if p, ok := ctx.Value(principalKey{}).(*Principal); ok {
+		return p
+	}
+	return &Principal{}
 }
 
 func (a *Authenticator) event(by audit.By, action audit.Action, target string, detail audit.Detail) audit.Event {
