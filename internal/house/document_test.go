@@ -7,8 +7,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/certloom/certloom/internal/config"
+	"github.com/certloom/certloom/internal/fault"
 )
 
 // A dead link in a runbook is found at the worst time.
@@ -123,5 +127,39 @@ func TestMigrations(t *testing.T) {
 		if match == nil || match[1] != fmt.Sprintf("%04d", i+1) {
 			t.Errorf("migration %s: the %d. one is not named %04d_title.sql", name, i+1, i+1)
 		}
+	}
+}
+
+// The reference of problem types has every type that the server can answer with, at its status.
+func TestProblemTypesListed(t *testing.T) {
+	t.Parallel()
+	page := read(t, "docs/reference/acme.md")
+	for _, kind := range fault.Kinds() {
+		meaning := kind.Meaning()
+		row := regexp.MustCompile("(?m)^\\|[^|\n]*`" + meaning.ACME + "`[^|\n]*\\|[^|\n]*\\b" + strconv.Itoa(meaning.Status) + `\b`)
+		if !row.MatchString(page) {
+			t.Errorf("docs/reference/acme.md does not list %s with status %d", meaning.ACME, meaning.Status)
+		}
+	}
+}
+
+// What a document gives as a settings file is one.
+func TestSettingsExamples(t *testing.T) {
+	t.Parallel()
+	block := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```")
+	found := 0
+	for _, file := range files(t, ".md") {
+		for _, match := range block.FindAllStringSubmatch(read(t, file), -1) {
+			if !strings.HasPrefix(match[1], "publicUrl:") {
+				continue
+			}
+			found++
+			if _, err := config.Parse([]byte(match[1]), "/etc/certloom"); err != nil {
+				t.Errorf("%s: settings that begin with %.40q: %v", file, match[1], err)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("found no settings file in any document")
 	}
 }
