@@ -1,5 +1,7 @@
 package pki
 
+import "strconv"
+
 // State is the life of something an administrator switches on and off.
 type State string
 
@@ -64,3 +66,29 @@ const (
 	PrivilegeWithdrawn   RevocationReason = 9
 	AACompromise         RevocationReason = 10
 )
+
+// String returns the name of RFC 5280 section 5.3.1, or the number when it has none.
+func (r RevocationReason) String() string {
+	switch r {
+	case Unspecified:
+		return "unspecified"
+	case KeyCompromise:
+		return "keyCompromise"
+	case CACompromise:
+		return "cACompromise"
+	case AffiliationChanged:
+		return "affiliationChanged"
+	case Superseded:
+		return "superseded"
+	case CessationOfOperation:
+		return "cessationOfOperation"
+	case CertificateHold:
+		return "certificateHold"
+	case PrivilegeWithdrawn:
+		return "privilegeWithdrawn"
+	case AACompromise:
+		return "aACompromise"
+	default:
+		return strconv.Itoa(int(r))
+	}
+}

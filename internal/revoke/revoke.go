@@ -1,0 +1,213 @@
+package revoke
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/certloom/certloom/internal/audit"
+	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/pki"
+)
+
+// Store is the storage that revocation needs. Implementations are safe for concurrent use.
+type Store interface {
+	Inventory
+	Lists
+}
+
+// Inventory knows certificates. Changes are durable when a method returns.
+type Inventory interface {
+	// Certificate returns NotFound for a serial that is not there.
+	Certificate(ctx context.Context, serial pki.Serial) (*pki.Certificate, error)
+	// RevokeCertificate returns NotFound or AlreadyRevoked, and blocks the key for keyCompromise.
+	RevokeCertificate(ctx context.Context, serial pki.Serial, reason pki.RevocationReason, at time.Time, ev audit.Event) error
+	RecordEvent(ctx context.Context, ev audit.Event) error
+}
+
+// Lists is what CRLs are made of.
+type Lists interface {
+	// Revoked returns the certificates of a CA that its CRL has to name.
+	Revoked(ctx context.Context, ca pki.CAID) ([]pki.RevokedEntry, error)
+	// NextCRLNumber returns a number that is higher than every one before, on every replica.
+	NextCRLNumber(ctx context.Context, ca pki.CAID) (int64, error)
+	// RevocationVersion returns a number that changes with every revocation of the CA.
+	RevocationVersion(ctx context.Context, ca pki.CAID) (int64, error)
+}
+
+// Signers opens the private keys of CAs.
+type Signers interface {
+	Signer(ctx context.Context, id pki.KeyID) (crypto.Signer, error)
+}
+
+// Config is what a Revoker needs. Store, Signers, CA, CAs, Now and Random are required.
+type Config struct {
+	Store   Store
+	Signers Signers
+	CA      func(pki.CAID) (*pki.CA, bool) // what it points to must never change
+	CAs     func() []*pki.CA
+	Now     func() time.Time
+	Random  io.Reader // safe for concurrent use
+
+	CRLLifetime  time.Duration // from a CRL to its next update; 0: 24 hours
+	OCSPLifetime time.Duration // of an OCSP answer; 0: one hour
+
+	Registerer prometheus.Registerer
+	Replica    string // names this process in audit events
+}
+
+// Defaults and bounds of lifetimes.
+const (
+	defaultCRLLifetime  = 24 * time.Hour
+	defaultOCSPLifetime = time.Hour
+	minLifetime         = time.Minute
+)
+
+// backdate is how far CRLs and OCSP answers are dated back, for verifiers whose clocks are behind.
+const backdate = time.Minute
+
+// ocspCache is how many OCSP answers are kept; each has less than a kilobyte.
+const ocspCache = 8192
+
+// Revoker revokes and publishes. It is safe for concurrent use.
+type Revoker struct {
+	config  Config
+	metrics *metrics
+	answers *lru.Cache[pki.Serial, answer]
+
+	mu    sync.Mutex // guards lists; never held while working
+	lists map[pki.CAID]*list
+}
+
+// New returns a Revoker.
+func New(c Config) (*Revoker, error) {
+	if c.Store == nil || c.Signers == nil || c.CA == nil || c.CAs == nil || c.Now == nil || c.Random == nil {
+		return nil, errors.New("revoke: store, signers, CA, CAs, now and random are required")
+	}
+	if c.CRLLifetime == 0 {
+		c.CRLLifetime = defaultCRLLifetime
+	}
+	if c.OCSPLifetime == 0 {
+		c.OCSPLifetime = defaultOCSPLifetime
+	}
+	if c.CRLLifetime < minLifetime || c.OCSPLifetime < minLifetime {
+		return nil, fmt.Errorf("revoke: lifetimes of CRLs (%s) and OCSP answers (%s) must be at least %s", c.CRLLifetime, c.OCSPLifetime, minLifetime)
+	}
+	m, err := newMetrics(c.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := lru.New[pki.Serial, answer](ocspCache)
+	if err != nil {
+		return nil, fmt.Errorf("revoke: %w", err)
+	}
+	return &Revoker{config: c, metrics: m, answers: answers, lists: make(map[pki.CAID]*list)}, nil
+}
+
+// Request asks for a revocation. Whoever makes it has checked that the client may revoke the certificate.
+type Request struct {
+	Serial    pki.Serial
+	Reason    pki.RevocationReason
+	Actor     audit.Actor
+	Client    pki.Client
+	RequestID string
+}
+
+// Revoke revokes a certificate. When it returns nil that is durable, and this process's next CRL and OCSP answer say
+// so; other replicas follow within seconds. Refusals are *fault.Error and are audited: BadRevocationReason, NotFound,
+// Unauthorized for an expired certificate, which needs no revocation and would only make CRLs grow, AlreadyRevoked.
+func (r *Revoker) Revoke(ctx context.Context, q Request) error {
+	err := r.revoke(ctx, &q)
+	outcome := outcomeOf(err)
+	r.metrics.revocations.WithLabelValues(outcome).Inc()
+	if outcome != outcomeRefused {
+		return err
+	}
+	if auditErr := r.recordRefusal(ctx, &q, err); auditErr != nil {
+		return fmt.Errorf("%w; record refusal: %w", err, auditErr)
+	}
+	return err
+}
+
+func (r *Revoker) revoke(ctx context.Context, q *Request) error {
+	if err := CheckReason(q.Reason); err != nil {
+		return err
+	}
+	certificate, err := r.config.Store.Certificate(ctx, q.Serial)
+	if err != nil {
+		return fmt.Errorf("find certificate: %w", err)
+	}
+	now := r.config.Now()
+	switch {
+	case !certificate.RevokedAt.IsZero():
+		return fault.New(fault.AlreadyRevoked, "certificate %s was revoked at %s", q.Serial, certificate.RevokedAt.UTC().Format(time.RFC3339))
+	case now.After(certificate.NotAfter):
+		return fault.New(fault.Unauthorized, "certificate %s expired at %s; it needs no revocation",
+			q.Serial, certificate.NotAfter.UTC().Format(time.RFC3339))
+	}
+	ev := r.event(q, audit.CertificateRevoke, audit.Done)
+	ev.Time = now
+	ev.Detail.Profile, ev.Detail.Credential, ev.Detail.Account = certificate.ProfileID, certificate.CredentialID, certificate.AccountID
+	ev.Detail.Names = &certificate.Names
+	ev.Detail.Changes = []audit.Change{{Field: "reason", New: q.Reason.String()}}
+	if err := r.config.Store.RevokeCertificate(ctx, q.Serial, q.Reason, now, ev); err != nil {
+		return fmt.Errorf("revoke certificate: %w", err)
+	}
+	r.answers.Remove(q.Serial)
+	r.listOf(certificate.CAID).expire()
+	return nil
+}
+
+// Reasons returns the reasons that may be given, those of RFC 5280 section 5.3.1 without the ones that say something of
+// a CA, that can be taken back, or that only a delta CRL has.
+func Reasons() []pki.RevocationReason {
+	return []pki.RevocationReason{
+		pki.Unspecified, pki.KeyCompromise, pki.AffiliationChanged, pki.Superseded, pki.CessationOfOperation, pki.PrivilegeWithdrawn,
+	}
+}
+
+// CheckReason refuses a reason that may not be given, with the list of those that may (RFC 8555 section 7.6).
+func CheckReason(reason pki.RevocationReason) error {
+	permitted := make([]string, 0, len(Reasons()))
+	for _, r := range Reasons() {
+		if r == reason {
+			return nil
+		}
+		permitted = append(permitted, fmt.Sprintf("%d (%s)", int(r), r))
+	}
+	return fault.New(fault.BadRevocationReason, "revocation reason %d is not one of %s", int(reason), strings.Join(permitted, ", "))
+}
+
+// recordTimeout bounds how long a refusal waits for its event.
+const recordTimeout = 5 * time.Second
+
+// recordRefusal stores the event of a refusal, also when the client has gone away meanwhile.
+func (r *Revoker) recordRefusal(ctx context.Context, q *Request, refusal error) error {
+	ev := r.event(q, audit.RevocationRefuse, audit.Refused)
+	ev.Detail.Reason = fault.From(refusal).Public
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	return r.config.Store.RecordEvent(ctx, ev)
+}
+
+func (r *Revoker) event(q *Request, action audit.Action, outcome audit.Outcome) audit.Event {
+	return audit.Event{
+		Time:    r.config.Now(),
+		Actor:   q.Actor,
+		Action:  action,
+		Target:  string(q.Serial),
+		Client:  q.Client,
+		Request: q.RequestID,
+		Replica: r.config.Replica,
+		Outcome: outcome,
+		Detail:  audit.Detail{Serial: q.Serial},
+	}
+}
