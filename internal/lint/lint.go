@@ -85,8 +85,8 @@ func (i *Issuer) checkWantCA(w *Want) error {
 	switch {
 	case w.CommonName == "":
 		return fmt.Errorf("lint: CA has no subject (RFC 5280 section 4.1.2.6)")
-	case !slices.Contains(w.KeyUsage, certSign) || !slices.Contains(w.KeyUsage, crlSign):
-		return fmt.Errorf("lint: key usages %q of a CA lack keyCertSign or cRLSign", w.KeyUsage)
+	case !slices.Contains(w.KeyUsage, certSign):
+		return fmt.Errorf("lint: key usages %q of a CA lack keyCertSign", w.KeyUsage)
 	case len(w.Names.DNS)+len(w.Names.IPs)+len(w.Names.URIs) > 0:
 		return fmt.Errorf("lint: CA has subject alternative names")
 	case i.depth == 0:
