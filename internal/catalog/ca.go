@@ -38,7 +38,7 @@ func (c *Catalog) SetCAState(ctx context.Context, id pki.CAID, state pki.State, 
 // UpdateCASettings replaces the settings of a CA. They go into certificates that it signs from now on. All problems
 // come at once.
 func (c *Catalog) UpdateCASettings(ctx context.Context, id pki.CAID, settings pki.CASettings, by audit.By) (*pki.CA, error) {
-	if err := CheckCASettings(settings); err != nil {
+	if err := CheckCASettings(settings, ""); err != nil {
 		return nil, err
 	}
 	old, err := c.freshCA(ctx, id)
@@ -87,8 +87,8 @@ const (
 )
 
 // CheckCASettings checks the addresses that a CA puts into certificates. It returns all problems, joined, each
-// a *fault.Error of kind Malformed with the JSON pointer of the field at fault.
-func CheckCASettings(settings pki.CASettings) error {
+// a *fault.Error of kind Malformed with the JSON pointer of the field at fault, which begins with the given prefix.
+func CheckCASettings(settings pki.CASettings, prefix string) error {
 	var errs []error
 	check := func(field, what string, values []string) {
 		if len(values) > maxURLs {
@@ -101,9 +101,9 @@ func CheckCASettings(settings pki.CASettings) error {
 			}
 		}
 	}
-	check("/settings/crlUrls", "CRL", settings.CRLURLs)
-	check("/settings/ocspUrls", "OCSP", settings.OCSPURLs)
-	check("/settings/issuerUrls", "issuer", settings.IssuerURLs)
+	check(prefix+"/crlUrls", "CRL", settings.CRLURLs)
+	check(prefix+"/ocspUrls", "OCSP", settings.OCSPURLs)
+	check(prefix+"/issuerUrls", "issuer", settings.IssuerURLs)
 	return errors.Join(errs...)
 }
 

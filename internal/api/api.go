@@ -1,0 +1,177 @@
+// Package api is the REST API at /api/v1: it translates between HTTP and the packages that decide, and serves the
+// OpenAPI document that describes it.
+//
+// It must never decide what may be issued or changed, hold a key, or answer a request whose caller's role does not have
+// the access that the operation declares. It trusts nothing of a request: bodies are bounded, unknown members and
+// parameters are refused, and all that is wrong is told at once, as a problem document (RFC 9457) made from
+// internal/fault.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/certloom/certloom/internal/apiv1"
+	"github.com/certloom/certloom/internal/audit"
+	"github.com/certloom/certloom/internal/auth"
+	"github.com/certloom/certloom/internal/catalog"
+	"github.com/certloom/certloom/internal/pki"
+)
+
+// Inventory finds certificates and identities. Certificate and Identity answer NotFound.
+type Inventory interface {
+	Certificate(ctx context.Context, serial pki.Serial) (*pki.Certificate, error)
+	Certificates(ctx context.Context, filter pki.CertificateFilter, now time.Time) ([]pki.Certificate, error)
+	Identity(ctx context.Context, name string) (*pki.Identity, error)
+	Identities(ctx context.Context, filter pki.IdentityFilter, now time.Time) ([]pki.Identity, error)
+}
+
+// Journal reads the audit log.
+type Journal interface {
+	Events(ctx context.Context, filter pki.EventFilter) ([]audit.Event, error)
+}
+
+// Database tells how the database is, and reads the credentials with what changes without a change of the catalog:
+// when they were last used, and how many accounts they have.
+type Database interface {
+	Ping(ctx context.Context) error
+	Dialect() string
+	Stats(ctx context.Context) (pki.Stats, error)
+	Credentials(ctx context.Context) ([]pki.Credential, error)
+}
+
+// Store is all of them. It is safe for concurrent use.
+type Store interface {
+	Inventory
+	Journal
+	Database
+}
+
+// Config is what a Server needs.
+type Config struct {
+	// BaseURL is how clients reach this server, https://HOST[:PORT]; the ACME directory that new credentials are
+	// handed out with lies there. Required.
+	BaseURL   string
+	Version   string                         // of the product
+	Catalog   *catalog.Catalog               // required
+	Auth      *auth.Authenticator            // required
+	Store     Store                          // required
+	Authority Authority                      // required
+	Issuer    Issuer                         // required
+	Revoker   Revoker                        // required
+	Ready     func(context.Context) []string // why the server is not ready, for the status; nil: the catalog's health alone
+	Now       func() time.Time               // required
+	Random    io.Reader                      // required; of request IDs and of what the ceremony of CAs needs
+	Logger    *slog.Logger                   // nil: nothing is logged
+	// Client says where a request came from; nil: the connection's peer. A server behind a proxy knows better.
+	Client func(*http.Request) pki.Client
+}
+
+// Server answers the API. It is safe for concurrent use.
+type Server struct {
+	config   Config
+	mux      *http.ServeMux
+	api      huma.API
+	document []byte
+}
+
+// New checks the configuration and registers every operation.
+func New(config Config) (*Server, error) {
+	switch {
+	case config.Catalog == nil || config.Auth == nil || config.Store == nil:
+		return nil, errors.New("api: Catalog, Auth and Store are required")
+	case config.Authority == nil || config.Issuer == nil || config.Revoker == nil:
+		return nil, errors.New("api: Authority, Issuer and Revoker are required")
+	case config.Now == nil || config.Random == nil:
+		return nil, errors.New("api: Now and Random are required")
+	case !strings.HasPrefix(config.BaseURL, "https://"):
+		return nil, fmt.Errorf("api: BaseURL %q does not begin with https://", config.BaseURL)
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Client == nil {
+		config.Client = peer
+	}
+	config.BaseURL = strings.TrimSuffix(config.BaseURL, "/")
+	s := &Server{config: config, mux: http.NewServeMux()}
+	s.api = huma.NewAPI(s.description(), adapter{humago.NewAdapter(s.mux, apiv1.Prefix)})
+	s.api.UseMiddleware(s.admit)
+	s.routes()
+	return s, s.describe()
+}
+
+// routes lists every operation.
+func (s *Server) routes() {
+	s.accessRoutes()
+	s.statusRoutes()
+	s.caRoutes()
+	s.profileRoutes()
+	s.credentialRoutes()
+	s.certificateRoutes()
+	s.identityRoutes()
+	s.tokenRoutes()
+	s.eventRoutes()
+	s.mux.HandleFunc("GET "+apiv1.Prefix+"/openapi.json", s.openAPI)
+	s.mux.HandleFunc(apiv1.Prefix+"/", s.noRoute)
+}
+
+// Handler answers everything under /api/v1/.
+func (s *Server) Handler() http.Handler { return s.mux }
+
+// description is the part of the OpenAPI document that no operation brings.
+func (s *Server) description() huma.Config {
+	jsonFormat := huma.DefaultJSONFormat
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:       "Certloom",
+				Version:     s.config.Version,
+				Description: "Private CA and certificate lifecycle manager. Every answer that is not a success is a problem document (RFC 9457).",
+				License:     &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
+			},
+			Servers: []*huma.Server{{URL: apiv1.Prefix}},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					bearerScheme: {Type: "http", Scheme: "bearer", Description: "API token, as certloom token create prints it."},
+				},
+			},
+		},
+		Formats:                      map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{s.transform},
+	}
+}
+
+// describe writes the OpenAPI document once; it does not change afterwards.
+func (s *Server) describe() error {
+	document := s.api.OpenAPI()
+	// The framework's own error, which transform replaces everywhere.
+	delete(document.Components.Schemas.Map(), "ErrorModel")
+	delete(document.Components.Schemas.Map(), "ErrorDetail")
+	raw, err := json.Marshal(document)
+	if err != nil {
+		return fmt.Errorf("write OpenAPI document: %w", err)
+	}
+	s.document = raw
+	return nil
+}
+
+func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/openapi+json")
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Write(s.document)
+}

@@ -1,0 +1,74 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/certloom/certloom/internal/apiv1"
+	"github.com/certloom/certloom/internal/auth"
+	"github.com/certloom/certloom/internal/catalog"
+	"github.com/certloom/certloom/internal/pki"
+)
+
+func (s *Server) identityRoutes() {
+	const tag = "identities"
+	register(s, operation{id: "list-identities", method: http.MethodGet, path: "/identities", tag: tag, access: auth.Read,
+		summary: "List what certificates are for, each with its newest certificate"}, s.listIdentities)
+	register(s, operation{id: "get-identity", method: http.MethodGet, path: "/identities/{identity}", tag: tag, access: auth.Read,
+		summary: "Show an identity"}, s.getIdentity)
+}
+
+func (s *Server) listIdentities(ctx context.Context, in *struct {
+	Name        string `query:"name" doc:"SPIFFE ID, DNS name or address; a prefix when it ends with *." maxLength:"2048"`
+	TrustDomain string `query:"trustDomain" maxLength:"255"`
+	Namespace   string `query:"namespace" maxLength:"253"`
+	Profile     string `query:"profile" doc:"Name or identifier of the profile." maxLength:"100"`
+	Status      string `query:"status" enum:"ok,renewal-due,lapsing,lapsed"`
+	pageQuery
+}) (*output[apiv1.Page[apiv1.Identity]], error) {
+	view := s.config.Catalog.Snapshot()
+	filter := pki.IdentityFilter{
+		Name: in.Name, TrustDomain: in.TrustDomain, Namespace: in.Namespace, Status: pki.IdentityStatus(in.Status),
+		After: in.After, Limit: in.Limit,
+	}
+	if in.Profile != "" {
+		p, err := namedProfile(view, in.Profile, "profile")
+		if err != nil {
+			return nil, err
+		}
+		filter.ProfileID = p.ID
+	}
+	now := s.config.Now()
+	identities, err := s.config.Store.Identities(ctx, filter, now)
+	if err != nil {
+		return nil, err
+	}
+	page := apiv1.Page[apiv1.Identity]{Items: make([]apiv1.Identity, 0, len(identities))}
+	for i := range identities {
+		page.Items = append(page.Items, wireIdentity(view, &identities[i], now))
+	}
+	if len(identities) == in.Limit {
+		page.Next = identities[len(identities)-1].Name
+	}
+	return answer(page), nil
+}
+
+func wireIdentity(view *catalog.Snapshot, i *pki.Identity, now time.Time) apiv1.Identity {
+	return apiv1.Identity{
+		Name: i.Name, Status: string(i.Status(now)), TrustDomain: i.TrustDomain, Namespace: i.Namespace,
+		ServiceAccount: i.ServiceAccount, Profile: profileName(view, i.ProfileID), NewestSerial: string(i.Newest),
+		NotBefore: utc(i.NotBefore), NotAfter: utc(i.NotAfter), RevokedAt: utc(i.RevokedAt), Certificates: i.Certificates,
+		FirstIssuedAt: utc(i.FirstIssuedAt), LastIssuedAt: utc(i.LastIssuedAt),
+	}
+}
+
+func (s *Server) getIdentity(ctx context.Context, in *struct {
+	Identity string `path:"identity" doc:"SPIFFE ID, DNS name or address, percent-encoded." maxLength:"2048"`
+}) (*output[apiv1.Identity], error) {
+	identity, err := s.config.Store.Identity(ctx, in.Identity)
+	if err != nil {
+		return nil, err
+	}
+	return answer(wireIdentity(s.config.Catalog.Snapshot(), identity, s.config.Now())), nil
+}

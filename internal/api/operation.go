@@ -1,0 +1,202 @@
+package api
+
+import (
+	"context"
+	"encoding/hex"
+	"io"
+	"net"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/certloom/certloom/internal/apiv1"
+	"github.com/certloom/certloom/internal/auth"
+	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/pki"
+)
+
+const (
+	bearerScheme = "token"
+	// accessExtension shows in the OpenAPI document what access an operation asks of its caller's role.
+	accessExtension = "x-certloom-access"
+	// maxBody bounds every body: the largest is a CA's chain or a CSR with a thousand names.
+	maxBody = 256 << 10
+)
+
+// operation is what is said of an operation besides its types.
+type operation struct {
+	id      string
+	method  string
+	path    string
+	tag     string
+	summary string
+	status  int         // of a success; 0: 200, or 204 without a body
+	access  auth.Access // "": everybody, also without a token
+}
+
+// body is the part of an input that is JSON. Raw is what was sent: it tells what was left out from what is zero.
+type body[T any] struct {
+	RawBody []byte
+	Body    T
+}
+
+// raw returns the body as it was sent. It must not be kept.
+func (b *body[T]) raw() []byte { return b.RawBody }
+
+func (b *body[T]) bodyType() reflect.Type { return reflect.TypeFor[T]() }
+
+// withBody is an input that has a body.
+type withBody interface {
+	raw() []byte
+	bodyType() reflect.Type
+}
+
+// output is an answer with a body.
+type output[T any] struct {
+	Body T
+}
+
+func answer[T any](value T) *output[T] { return &output[T]{Body: value} }
+
+// register adds an operation. The handler's error becomes a problem document.
+func register[I, O any](s *Server, op operation, handler func(context.Context, *I) (*O, error)) {
+	described := huma.Operation{
+		OperationID:   op.id,
+		Method:        op.method,
+		Path:          op.path,
+		Summary:       op.summary,
+		Tags:          []string{op.tag},
+		DefaultStatus: op.status,
+		MaxBodyBytes:  maxBody,
+		Metadata:      map[string]any{accessExtension: op.access},
+		Responses:     map[string]*huma.Response{"default": s.problemResponse()},
+	}
+	if op.access != "" {
+		described.Security = []map[string][]string{{bearerScheme: {}}}
+		described.Extensions = map[string]any{accessExtension: string(op.access)}
+	}
+	registry := s.api.OpenAPI().Components.Schemas
+	huma.Register(s.api, described, func(ctx context.Context, in *I) (*O, error) {
+		if input, ok := any(in).(withBody); ok {
+			if err := exactMembers(registry, input.bodyType(), input.raw()); err != nil {
+				return nil, s.problem(ctx, err)
+			}
+		}
+		out, err := handler(ctx, in)
+		if err != nil {
+			return nil, s.problem(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+func (s *Server) problemResponse() *huma.Response {
+	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[apiv1.Problem](), true, "Problem")
+	return &huma.Response{
+		Description: "Problem",
+		Content:     map[string]*huma.MediaType{apiv1.ProblemType: {Schema: schema}},
+	}
+}
+
+// adapter hands operations a context that keeps to our statuses.
+type adapter struct {
+	huma.Adapter
+}
+
+// Handle is part of huma.Adapter.
+func (a adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
+	a.Adapter.Handle(op, func(ctx huma.Context) { handler(requestContext{ctx}) })
+}
+
+// base keeps the embedded field of requestContext from hiding its method Context.
+type base = huma.Context
+
+type requestContext struct {
+	base
+}
+
+// Unwrap leads to the adapter's own context.
+func (c requestContext) Unwrap() huma.Context { return c.base }
+
+// SetStatus makes one status of the framework's two for requests that are not as they should be: whether a schema or
+// a package below found out is nothing that clients should have to know.
+func (c requestContext) SetStatus(code int) {
+	if code == http.StatusUnprocessableEntity {
+		code = http.StatusBadRequest
+	}
+	c.base.SetStatus(code)
+}
+
+// admit says who is calling, and lets through whoever has the access that the operation asks for.
+func (s *Server) admit(ctx huma.Context, next func(huma.Context)) {
+	request, _ := humago.Unwrap(ctx)
+	caller := &auth.Principal{Client: s.config.Client(request), Request: s.requestID()}
+	ctx.SetHeader("X-Request-Id", caller.Request)
+	ctx.SetHeader("Cache-Control", "no-store")
+	access, _ := ctx.Operation().Metadata[accessExtension].(auth.Access)
+	if access != "" {
+		known, err := s.authenticate(request)
+		if err == nil {
+			known.Client, known.Request = caller.Client, caller.Request
+			caller = known
+			err = caller.Check(access)
+		}
+		if err != nil {
+			s.writeProblem(ctx, s.problem(auth.WithPrincipal(ctx.Context(), caller), err))
+			return
+		}
+	}
+	next(huma.WithContext(ctx, auth.WithPrincipal(ctx.Context(), caller)))
+}
+
+// authenticate reads the bearer token (RFC 6750 section 2.1; nowhere else may it be).
+func (s *Server) authenticate(request *http.Request) (*auth.Principal, error) {
+	values := request.Header.Values("Authorization")
+	if len(values) != 1 {
+		return nil, fault.New(fault.Unauthenticated, "request has no Authorization header with a bearer token, or more than one").
+			WithHint("sign in (certloom login), or name a token (--token-file, CERTLOOM_TOKEN_FILE)")
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return nil, fault.New(fault.Unauthenticated, "authorization scheme %.20q is not Bearer", scheme)
+	}
+	return s.config.Auth.Token(request.Context(), token)
+}
+
+// requestID is empty when there is no randomness, which is no reason to refuse a request that needs none.
+func (s *Server) requestID() string {
+	var raw [8]byte
+	if _, err := io.ReadFull(s.config.Random, raw[:]); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(raw[:])
+}
+
+// peer is the other end of the connection.
+func peer(r *http.Request) pki.Client {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = ""
+	}
+	return pki.Client{Address: host, UserAgent: printable(r.UserAgent())}
+}
+
+// maxUserAgent is what pki.Client says.
+const maxUserAgent = 200
+
+// printable cuts a user agent and removes its control characters.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r > '~' && r < 0xa0 {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, ""))
+	if len(s) > maxUserAgent {
+		s = strings.ToValidUTF8(s[:maxUserAgent], "")
+	}
+	return s
+}

@@ -1,0 +1,90 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/certloom/certloom/internal/fault"
+)
+
+// exactMembers refuses what the framework and encoding/json let through: members whose names differ from ours in case
+// only, and members that are there twice. Two readers of such a body could see two requests in it. The body has passed
+// validation, so it is JSON.
+func exactMembers(registry huma.Registry, t reflect.Type, raw []byte) error {
+	walk := memberWalk{registry: registry, decoder: json.NewDecoder(bytes.NewReader(raw))}
+	if err := walk.value(registry.Schema(t, true, ""), ""); err != nil && !errors.Is(err, io.EOF) {
+		return fault.Wrap(err, fault.Malformed, "body is not JSON")
+	}
+	return errors.Join(walk.found...)
+}
+
+type memberWalk struct {
+	registry huma.Registry
+	decoder  *json.Decoder
+	found    []error
+}
+
+func (w *memberWalk) value(schema *huma.Schema, at string) error {
+	for schema != nil && schema.Ref != "" {
+		schema = w.registry.SchemaFromRef(schema.Ref)
+	}
+	token, err := w.decoder.Token()
+	if err != nil {
+		return err
+	}
+	switch token {
+	case json.Delim('{'):
+		return w.object(schema, at)
+	case json.Delim('['):
+		return w.array(schema, at)
+	}
+	return nil
+}
+
+func (w *memberWalk) object(schema *huma.Schema, at string) error {
+	seen := map[string]bool{}
+	for w.decoder.More() {
+		token, err := w.decoder.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string)
+		pointer := at + "/" + name
+		var member *huma.Schema
+		if schema != nil {
+			member = schema.Properties[name]
+			if member == nil {
+				w.found = append(w.found, fault.New(fault.Malformed, "member %.100q is not known", name).WithField(pointer))
+			}
+		}
+		if seen[name] {
+			w.found = append(w.found, fault.New(fault.Malformed, "member %.100q is there twice", name).WithField(pointer))
+		}
+		seen[name] = true
+		if err := w.value(member, pointer); err != nil {
+			return err
+		}
+	}
+	_, err := w.decoder.Token() // the closing brace
+	return err
+}
+
+func (w *memberWalk) array(schema *huma.Schema, at string) error {
+	var items *huma.Schema
+	if schema != nil {
+		items = schema.Items
+	}
+	for i := 0; w.decoder.More(); i++ {
+		if err := w.value(items, fmt.Sprintf("%s/%d", at, i)); err != nil {
+			return err
+		}
+	}
+	_, err := w.decoder.Token() // the closing bracket
+	return err
+}
