@@ -162,12 +162,30 @@ func (s *Server) describe() error {
 	// The framework's own error, which transform replaces everywhere.
 	delete(document.Components.Schemas.Map(), "ErrorModel")
 	delete(document.Components.Schemas.Map(), "ErrorDetail")
+	for _, path := range document.Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
+			tidy(op)
+		}
+	}
 	raw, err := json.Marshal(document)
 	if err != nil {
 		return fmt.Errorf("write OpenAPI document: %w", err)
 	}
 	s.document = raw
 	return nil
+}
+
+// tidy removes what the framework says of an operation because of how its types are built.
+func tidy(op *huma.Operation) {
+	if op == nil {
+		return
+	}
+	if op.RequestBody != nil {
+		delete(op.RequestBody.Content, "application/octet-stream")
+	}
+	for _, response := range op.Responses {
+		delete(response.Headers, "Content-Type")
+	}
 }
 
 func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {

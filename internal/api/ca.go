@@ -45,8 +45,8 @@ func (s *Server) caRoutes() {
 		summary: "Activate a suspended CA"}, s.setCAState(pki.Active))
 }
 
-// caPath is the parameter of operations on one CA.
-type caPath struct {
+// CAPath is the parameter of operations on one CA.
+type CAPath struct {
 	CA string `path:"ca" doc:"Name or identifier of the CA." maxLength:"100"`
 }
 
@@ -74,7 +74,7 @@ func (s *Server) listCAs(context.Context, *struct{}) (*output[apiv1.Page[apiv1.C
 	return answer(page), nil
 }
 
-func (s *Server) getCA(_ context.Context, in *caPath) (*output[apiv1.CA], error) {
+func (s *Server) getCA(_ context.Context, in *CAPath) (*output[apiv1.CA], error) {
 	view := s.config.Catalog.Snapshot()
 	ca, err := findCA(view, in.CA)
 	if err != nil {
@@ -168,7 +168,7 @@ func (s *Server) importCA(ctx context.Context, in *struct{ body[apiv1.ImportCA] 
 	return s.made(ctx, ca, err)
 }
 
-func (s *Server) getCACSR(_ context.Context, in *caPath) (*output[apiv1.CACSR], error) {
+func (s *Server) getCACSR(_ context.Context, in *CAPath) (*output[apiv1.CACSR], error) {
 	ca, err := findCA(s.config.Catalog.Snapshot(), in.CA)
 	if err != nil {
 		return nil, err
@@ -181,7 +181,7 @@ func (s *Server) getCACSR(_ context.Context, in *caPath) (*output[apiv1.CACSR], 
 }
 
 func (s *Server) installCertificate(ctx context.Context, in *struct {
-	caPath
+	CAPath
 	body[apiv1.InstallCertificate]
 }) (*output[apiv1.CA], error) {
 	ca, err := findCA(s.config.Catalog.Snapshot(), in.CA)
@@ -197,7 +197,7 @@ func (s *Server) installCertificate(ctx context.Context, in *struct {
 }
 
 func (s *Server) updateCASettings(ctx context.Context, in *struct {
-	caPath
+	CAPath
 	body[apiv1.CASettings]
 }) (*output[apiv1.CA], error) {
 	ca, err := findCA(s.config.Catalog.Snapshot(), in.CA)
@@ -211,8 +211,8 @@ func (s *Server) updateCASettings(ctx context.Context, in *struct {
 	return s.answerCA(changed)
 }
 
-func (s *Server) setCAState(state pki.State) func(context.Context, *caPath) (*output[apiv1.CA], error) {
-	return func(ctx context.Context, in *caPath) (*output[apiv1.CA], error) {
+func (s *Server) setCAState(state pki.State) func(context.Context, *CAPath) (*output[apiv1.CA], error) {
+	return func(ctx context.Context, in *CAPath) (*output[apiv1.CA], error) {
 		ca, err := findCA(s.config.Catalog.Snapshot(), in.CA)
 		if err != nil {
 			return nil, err

@@ -41,17 +41,17 @@ func (s *Server) certificateRoutes() {
 	register(s, operation{id: "create-certificate", method: http.MethodPost, path: "/certificates", tag: tag, access: auth.Request,
 		status: http.StatusCreated, summary: "Request a certificate under a profile with enrollment method rest-api"}, s.createCertificate)
 	register(s, operation{id: "export-certificates", method: http.MethodGet, path: "/certificates/export", tag: tag, access: auth.Read,
-		summary: "Export certificates as JSON, CSV or PEM, newest first"}, s.exportCertificates)
+		summary: "Export certificates as JSON, CSV or PEM, newest first", produces: []string{"application/json", "text/csv", pemType}}, s.exportCertificates)
 	register(s, operation{id: "get-certificate", method: http.MethodGet, path: "/certificates/{serial}", tag: tag, access: auth.Read,
 		summary: "Show a certificate"}, s.getCertificate)
 	register(s, operation{id: "get-certificate-pem", method: http.MethodGet, path: "/certificates/{serial}/pem", tag: tag, access: auth.Read,
-		summary: "Download a certificate as PEM"}, s.getCertificatePEM)
+		summary: "Download a certificate as PEM", produces: []string{pemType}}, s.getCertificatePEM)
 	register(s, operation{id: "revoke-certificate", method: http.MethodPost, path: "/certificates/{serial}/revoke", tag: tag, access: auth.Write,
 		summary: "Revoke a certificate"}, s.revokeCertificate)
 }
 
-// certificateQuery are the parameters that select certificates.
-type certificateQuery struct {
+// CertificateQuery are the parameters that select certificates.
+type CertificateQuery struct {
 	Identity      string    `query:"identity" doc:"SPIFFE ID, DNS name or address; a prefix when it ends with *." maxLength:"2048"`
 	TrustDomain   string    `query:"trustDomain" maxLength:"255"`
 	Namespace     string    `query:"namespace" maxLength:"253"`
@@ -65,14 +65,14 @@ type certificateQuery struct {
 	ExpiresBefore time.Time `query:"expiresBefore"`
 }
 
-// pageQuery are the parameters of every list that has pages.
-type pageQuery struct {
+// PageQuery are the parameters of every list that has pages.
+type PageQuery struct {
 	After string `query:"after" doc:"The member next of the page before." maxLength:"2048"`
 	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"How many at most."`
 }
 
 // filter translates the parameters; all that is wrong with them comes at once.
-func (q *certificateQuery) filter(view *catalog.Snapshot) (pki.CertificateFilter, error) {
+func (q *CertificateQuery) filter(view *catalog.Snapshot) (pki.CertificateFilter, error) {
 	var found findings
 	filter := pki.CertificateFilter{
 		Identity: q.Identity, TrustDomain: q.TrustDomain, Namespace: q.Namespace, CredentialID: pki.CredentialID(q.Credential),
@@ -103,8 +103,8 @@ func (q *certificateQuery) filter(view *catalog.Snapshot) (pki.CertificateFilter
 }
 
 func (s *Server) listCertificates(ctx context.Context, in *struct {
-	certificateQuery
-	pageQuery
+	CertificateQuery
+	PageQuery
 }) (*output[apiv1.Page[apiv1.Certificate]], error) {
 	view := s.config.Catalog.Snapshot()
 	filter, err := in.filter(view)
@@ -140,8 +140,8 @@ func parseSerial(text, field string) (pki.Serial, error) {
 	return serial, nil
 }
 
-// serialPath is the parameter of operations on one certificate.
-type serialPath struct {
+// SerialPath is the parameter of operations on one certificate.
+type SerialPath struct {
 	Serial string `path:"serial" doc:"Serial number, hexadecimal." maxLength:"100"`
 }
 
@@ -153,7 +153,7 @@ func (s *Server) certificate(ctx context.Context, text string) (*pki.Certificate
 	return s.config.Store.Certificate(ctx, serial)
 }
 
-func (s *Server) getCertificate(ctx context.Context, in *serialPath) (*output[apiv1.Certificate], error) {
+func (s *Server) getCertificate(ctx context.Context, in *SerialPath) (*output[apiv1.Certificate], error) {
 	certificate, err := s.certificate(ctx, in.Serial)
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ type pemOutput struct {
 const pemType = "application/pem-certificate-chain" // RFC 8555 section 9.1
 
 func (s *Server) getCertificatePEM(ctx context.Context, in *struct {
-	serialPath
+	SerialPath
 	Chain bool `query:"chain" doc:"Append the certificates above it."`
 }) (*pemOutput, error) {
 	certificate, err := s.certificate(ctx, in.Serial)
@@ -265,7 +265,7 @@ func (f *findings) csr(text string, p *pki.Profile) (*csr.Request, []pki.Identif
 }
 
 func (s *Server) revokeCertificate(ctx context.Context, in *struct {
-	serialPath
+	SerialPath
 	body[apiv1.RevokeCertificate]
 }) (*output[apiv1.Certificate], error) {
 	var found findings

@@ -25,7 +25,7 @@ func (s *Server) listEvents(ctx context.Context, in *struct {
 	Actor   string    `query:"actor" doc:"Identifier of who acted." maxLength:"100"`
 	Outcome string    `query:"outcome" enum:"done,refused"`
 	Since   time.Time `query:"since"`
-	pageQuery
+	PageQuery
 }) (*output[apiv1.Page[apiv1.Event]], error) {
 	filter := pki.EventFilter{
 		Action: in.Action, Target: in.Target, Actor: in.Actor, Outcome: in.Outcome, Since: in.Since, Limit: in.Limit,

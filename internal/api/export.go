@@ -35,7 +35,7 @@ type streamOutput struct {
 }
 
 func (s *Server) exportCertificates(ctx context.Context, in *struct {
-	certificateQuery
+	CertificateQuery
 	Format string `query:"format" default:"json" enum:"json,csv,pem"`
 }) (*streamOutput, error) {
 	view := s.config.Catalog.Snapshot()

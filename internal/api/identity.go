@@ -25,7 +25,7 @@ func (s *Server) listIdentities(ctx context.Context, in *struct {
 	Namespace   string `query:"namespace" maxLength:"253"`
 	Profile     string `query:"profile" doc:"Name or identifier of the profile." maxLength:"100"`
 	Status      string `query:"status" enum:"ok,renewal-due,lapsing,lapsed"`
-	pageQuery
+	PageQuery
 }) (*output[apiv1.Page[apiv1.Identity]], error) {
 	view := s.config.Catalog.Snapshot()
 	filter := pki.IdentityFilter{

@@ -35,7 +35,12 @@ type operation struct {
 	summary string
 	status  int         // of a success; 0: 200, or 204 without a body
 	access  auth.Access // "": everybody, also without a token
+	// produces are the media types of a success that is not JSON.
+	produces []string
 }
+
+// Inputs are structs of parameters and a body; the framework finds the parameters of embedded ones only if those are
+// exported.
 
 // body is the part of an input that is JSON. Raw is what was sent: it tells what was left out from what is zero.
 type body[T any] struct {
@@ -73,6 +78,13 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 		MaxBodyBytes:  maxBody,
 		Metadata:      map[string]any{accessExtension: op.access},
 		Responses:     map[string]*huma.Response{"default": s.problemResponse()},
+	}
+	if len(op.produces) > 0 {
+		success := &huma.Response{Description: http.StatusText(http.StatusOK), Content: map[string]*huma.MediaType{}}
+		for _, kind := range op.produces {
+			success.Content[kind] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		}
+		described.Responses["200"] = success
 	}
 	if op.access != "" {
 		described.Security = []map[string][]string{{bearerScheme: {}}}

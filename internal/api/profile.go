@@ -36,8 +36,8 @@ func (s *Server) profileRoutes() {
 		summary: "Activate a suspended certificate profile"}, s.setProfileState(pki.Active))
 }
 
-// profilePath is the parameter of operations on one profile.
-type profilePath struct {
+// ProfilePath is the parameter of operations on one profile.
+type ProfilePath struct {
 	Profile string `path:"profile" doc:"Name or identifier of the profile." maxLength:"100"`
 }
 
@@ -96,7 +96,7 @@ func (s *Server) listProfiles(context.Context, *struct{}) (*output[apiv1.Page[ap
 	return answer(page), nil
 }
 
-func (s *Server) getProfile(_ context.Context, in *profilePath) (*output[apiv1.Profile], error) {
+func (s *Server) getProfile(_ context.Context, in *ProfilePath) (*output[apiv1.Profile], error) {
 	view := s.config.Catalog.Snapshot()
 	p, err := findProfile(view, in.Profile)
 	if err != nil {
@@ -171,7 +171,7 @@ func (f *findings) issuingCA(view *catalog.Snapshot, name string) pki.CAID {
 }
 
 func (s *Server) updateProfile(ctx context.Context, in *struct {
-	profilePath
+	ProfilePath
 	body[apiv1.UpdateProfile]
 }) (*output[apiv1.Profile], error) {
 	var found findings
@@ -209,7 +209,7 @@ func (s *Server) updateProfile(ctx context.Context, in *struct {
 	return answer(s.wireProfile(s.config.Catalog.Snapshot(), updated)), nil
 }
 
-func (s *Server) deleteProfile(ctx context.Context, in *profilePath) (*struct{}, error) {
+func (s *Server) deleteProfile(ctx context.Context, in *ProfilePath) (*struct{}, error) {
 	p, err := findProfile(s.config.Catalog.Snapshot(), in.Profile)
 	if err != nil {
 		return nil, err
@@ -218,7 +218,7 @@ func (s *Server) deleteProfile(ctx context.Context, in *profilePath) (*struct{},
 }
 
 func (s *Server) cloneProfile(ctx context.Context, in *struct {
-	profilePath
+	ProfilePath
 	body[apiv1.CloneProfile]
 }) (*output[apiv1.Profile], error) {
 	p, err := findProfile(s.config.Catalog.Snapshot(), in.Profile)
@@ -232,8 +232,8 @@ func (s *Server) cloneProfile(ctx context.Context, in *struct {
 	return answer(s.wireProfile(s.config.Catalog.Snapshot(), clone)), nil
 }
 
-func (s *Server) setProfileState(state pki.State) func(context.Context, *profilePath) (*output[apiv1.Profile], error) {
-	return func(ctx context.Context, in *profilePath) (*output[apiv1.Profile], error) {
+func (s *Server) setProfileState(state pki.State) func(context.Context, *ProfilePath) (*output[apiv1.Profile], error) {
+	return func(ctx context.Context, in *ProfilePath) (*output[apiv1.Profile], error) {
 		p, err := findProfile(s.config.Catalog.Snapshot(), in.Profile)
 		if err != nil {
 			return nil, err
