@@ -85,7 +85,7 @@ func (c *Client) prove(ctx context.Context, authorization *Authorization, solver
 		KeyAuthorization: challenge.Token + "." + c.Thumbprint(),
 	}
 	if err := solver.Present(ctx, task); err != nil {
-		return err //nolint:wrapcheck // Authorize says for which name, the solver what it did
+		return err
 	}
 	err = c.validate(ctx, authorization.URL, challenge.URL)
 	// The proof is taken away also when the caller has given up.

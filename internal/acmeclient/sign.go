@@ -104,7 +104,7 @@ func (id *identity) sign(random io.Reader, signed []byte) ([]byte, error) {
 	}
 	signature, err := id.signer.Sign(random, digest, id.hash)
 	if err != nil || id.size == 0 {
-		return signature, err //nolint:wrapcheck // request says what was being done
+		return signature, err
 	}
 	return rawSignature(signature, id.size)
 }

@@ -163,7 +163,8 @@ func (s *scanner) value(levels int) error {
 	}
 }
 
-// number reads a number: the grammar of RFC 8259 section 6 is that of strconv without what the switch below refuses.
+// number reads a number. What strconv takes of these characters is the grammar of RFC 8259 section 6 and what
+// bareNumber looks for.
 func (s *scanner) number() error {
 	start := s.pos
 	for s.pos < len(s.data) && bytes.IndexByte([]byte("+-.0123456789Ee"), s.data[s.pos]) >= 0 {
@@ -173,14 +174,17 @@ func (s *scanner) number() error {
 	if len(literal) > maxNumber {
 		return s.wrong("a number that is too long")
 	}
-	digits := bytes.TrimPrefix(literal, []byte("-"))
-	point := bytes.IndexByte(digits, '.')
-	leadingZero := len(digits) > 1 && digits[0] == '0' && '0' <= digits[1] && digits[1] <= '9'
-	bare := point == 0 || point > 0 && (point+1 == len(digits) || digits[point+1] < '0' || digits[point+1] > '9')
-	if _, err := strconv.ParseFloat(string(literal), 64); err != nil || leadingZero || bare || len(digits) == 0 || digits[0] == '+' {
+	if _, err := strconv.ParseFloat(string(literal), 64); err != nil || bareNumber(bytes.TrimPrefix(literal, []byte("-"))) {
 		return s.wrong("a number that is no JSON or out of range")
 	}
 	return nil
+}
+
+// bareNumber reports whether a number has a leading zero or lacks digits on a side of its point.
+func bareNumber(number []byte) bool {
+	digit := func(i int) bool { return i < len(number) && '0' <= number[i] && number[i] <= '9' }
+	point := bytes.IndexByte(number, '.')
+	return !digit(0) || number[0] == '0' && digit(1) || point >= 0 && !digit(point+1)
 }
 
 // text reads a string and returns it decoded. Without escapes that is a part of the data.

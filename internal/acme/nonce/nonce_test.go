@@ -278,11 +278,11 @@ func TestSharedAcrossReplicas(t *testing.T) {
 	old := one.Issue()
 	c.advance(23 * time.Hour)
 	token := one.Issue()
-	for _, nonce := range []string{old, token} {
-		if err := two.Redeem(t.Context(), nonce); err != nil {
+	for _, value := range []string{old, token} {
+		if err := two.Redeem(t.Context(), value); err != nil {
 			t.Errorf("other replica: %v", err)
 		}
-		if err := one.Redeem(t.Context(), nonce); !fault.Is(err, fault.BadNonce) {
+		if err := one.Redeem(t.Context(), value); !fault.Is(err, fault.BadNonce) {
 			t.Errorf("used on another replica: %v; want badNonce", err)
 		}
 	}
