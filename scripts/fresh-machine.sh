@@ -30,6 +30,7 @@ outside() {
   command -v debootstrap >/dev/null || install_packages "a fresh Debian is made by debootstrap" debootstrap
 
   debian=$(mktemp -d "${TMPDIR:-/var/tmp}/certloom-fresh.XXXXXX")
+  chmod 755 "$debian" # it becomes "/", which everybody must be able to enter
   if [ -z "${KEEP-}" ]; then
     trap 'rm -rf --one-file-system "'"$debian"'"' EXIT
   else
