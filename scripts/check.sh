@@ -20,6 +20,8 @@ step() {
 # A module that other modules build on is never tidied by a build, so ask here.
 tidy() { (cd "$1" && GOFLAGS=-mod=mod go mod tidy -diff); }
 
+lint_e2e() { (cd test/e2e && ../../scripts/tool.sh golangci-lint run --config ../../.golangci.yml ./...); }
+
 generated() {
   local before after
   before=$(zz_gen_sums)
@@ -45,8 +47,10 @@ vulnerabilities() {
 step "go vet" go vet -mod=readonly ./...
 step "format (gofumpt)" scripts/tool.sh golangci-lint fmt --diff
 step "lint (golangci-lint, with staticcheck)" scripts/tool.sh golangci-lint run ./...
-step "go.mod of the product is tidy" tidy .
-step "go.mod of the tools is tidy" tidy tools
+step "lint of the end-to-end tests" lint_e2e
+for module in . tools test/e2e; do
+  step "go.mod in $module is tidy" tidy "$module"
+done
 step "generated files are up to date" generated
 step "known vulnerabilities (govulncheck)" vulnerabilities
 
