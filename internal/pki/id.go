@@ -51,13 +51,10 @@ func NewID[T ~string](now time.Time, random io.Reader) (T, error) {
 	return T(idEncoding.EncodeToString(raw[:])), nil
 }
 
-// ValidID reports whether s has the form of an identifier that NewID made.
+// ValidID reports whether s has the form of an identifier that NewID made: 22 bytes in their one encoding.
 func ValidID(s string) bool {
-	if len(s) != idEncoding.EncodedLen(idBytes) {
-		return false
-	}
-	_, err := idEncoding.DecodeString(s)
-	return err == nil
+	_, ok := PackID(s)
+	return ok
 }
 
 // PackID returns the bytes that an identifier of NewID stands for, which are 22 instead of 36; false for any other

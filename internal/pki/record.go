@@ -216,13 +216,12 @@ const lapsingShare = 75
 
 // Status judges the identity at the given time.
 func (i *Identity) Status(now time.Time) IdentityStatus {
-	life := i.NotAfter.Sub(i.NotBefore)
 	switch {
 	case !i.RevokedAt.IsZero() || now.After(i.NotAfter):
 		return IdentityLapsed
-	case now.After(LapsingAt(i.NotBefore, i.NotAfter)):
+	case !now.Before(LapsingAt(i.NotBefore, i.NotAfter)):
 		return IdentityLapsing
-	case now.After(i.NotBefore.Add(life / 2)):
+	case !now.Before(RenewAt(i.NotBefore, i.NotAfter)):
 		return IdentityRenewalDue
 	default:
 		return IdentityOK
