@@ -2,8 +2,8 @@ package pki
 
 import "time"
 
-// CertificateFilter selects certificates of the inventory. Zero fields do not select. Answers are ordered by serial,
-// newest first, which for our serials is the order of issuance.
+// CertificateFilter selects certificates of the inventory. Zero fields do not select. Answers come newest first, in
+// the opposite order of their recording.
 type CertificateFilter struct {
 	Identity      string // exact, or a prefix when it ends with "*"
 	TrustDomain   string

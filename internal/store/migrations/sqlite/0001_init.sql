@@ -1,0 +1,274 @@
+-- Rules of this schema, the same in both dialects:
+--   Times are integers: Unix seconds (UTC) in certificate, identity, acme_order, authz, challenge, sealed_deactivation
+--   and nonce, whose times come from protocols that have seconds; Unix microseconds everywhere else. 0 is "never".
+--   Text is never NULL: '' is "none". So every column can be scanned without a wrapper.
+--   Statuses that follow from dates are computed, not stored. Indexes on dates hold the date shifted right by 12
+--   (steps of 68 minutes): rows of one step are appended at one place, which keeps inserts from touching a page each.
+
+CREATE TABLE setting (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE seal_key (
+    id         INTEGER NOT NULL PRIMARY KEY,
+    sealed     BLOB    NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- Counts that are too expensive to take. Each writer adds to a slot of its own; the count is the sum of the slots.
+CREATE TABLE counter (
+    name  TEXT    NOT NULL,
+    slot  INTEGER NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (name, slot)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE ca (
+    id                 TEXT    NOT NULL PRIMARY KEY,
+    name               TEXT    NOT NULL UNIQUE,
+    kind               TEXT    NOT NULL,
+    state              TEXT    NOT NULL,
+    parent_id          TEXT    NOT NULL,
+    key_id             TEXT    NOT NULL,
+    key_algorithm      TEXT    NOT NULL,
+    certificate        BLOB    NOT NULL,
+    chain              TEXT    NOT NULL, -- JSON
+    csr                BLOB    NOT NULL,
+    settings           TEXT    NOT NULL, -- JSON
+    spki_hash          BLOB    NOT NULL,
+    crl_number         INTEGER NOT NULL,
+    revocation_version INTEGER NOT NULL,
+    created_at         INTEGER NOT NULL,
+    updated_at         INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE sealed_key (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    algorithm  TEXT    NOT NULL,
+    sealed     BLOB    NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE profile (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    name       TEXT    NOT NULL UNIQUE,
+    template   TEXT    NOT NULL,
+    issuing_ca TEXT    NOT NULL REFERENCES ca (id),
+    method     TEXT    NOT NULL,
+    state      TEXT    NOT NULL,
+    rules      TEXT    NOT NULL, -- JSON
+    version    INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE credential (
+    id           TEXT    NOT NULL PRIMARY KEY,
+    profile_id   TEXT    NOT NULL REFERENCES profile (id),
+    name         TEXT    NOT NULL,
+    state        TEXT    NOT NULL,
+    sealed_key   BLOB    NOT NULL,
+    expires_at   INTEGER NOT NULL,
+    max_accounts INTEGER NOT NULL,
+    name_limit   TEXT    NOT NULL, -- JSON, '' when the profile's rules are the limit
+    created_at   INTEGER NOT NULL,
+    revoked_at   INTEGER NOT NULL,
+    last_used_at INTEGER NOT NULL,
+    UNIQUE (profile_id, name)
+) STRICT;
+
+CREATE TABLE token (
+    id           TEXT    NOT NULL PRIMARY KEY,
+    name         TEXT    NOT NULL,
+    hash         BLOB    NOT NULL UNIQUE,
+    role         TEXT    NOT NULL,
+    profile_id   TEXT    NOT NULL,
+    state        TEXT    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL,
+    last_used_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE login (
+    name          TEXT    NOT NULL PRIMARY KEY,
+    password_hash TEXT    NOT NULL,
+    created_at    INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE account (
+    id            TEXT    NOT NULL PRIMARY KEY,
+    scope         TEXT    NOT NULL,
+    thumbprint    TEXT    NOT NULL,
+    jwk           BLOB    NOT NULL,
+    credential_id TEXT    NOT NULL,
+    profile_id    TEXT    NOT NULL REFERENCES profile (id),
+    status        TEXT    NOT NULL,
+    contact       TEXT    NOT NULL, -- JSON
+    binding       BLOB    NOT NULL,
+    created_at    INTEGER NOT NULL,
+    UNIQUE (thumbprint, scope)
+) STRICT;
+CREATE INDEX account_credential ON account (credential_id);
+CREATE INDEX account_profile ON account (profile_id);
+
+CREATE TABLE acme_order (
+    id            TEXT    NOT NULL PRIMARY KEY,
+    account_id    TEXT    NOT NULL,
+    credential_id TEXT    NOT NULL,
+    profile_id    TEXT    NOT NULL,
+    identifiers   TEXT    NOT NULL, -- JSON
+    not_before    INTEGER NOT NULL,
+    not_after     INTEGER NOT NULL,
+    replaces      TEXT    NOT NULL,
+    expires_at    INTEGER NOT NULL,
+    created_at    INTEGER NOT NULL,
+    error         TEXT    NOT NULL, -- JSON, '' when there is none
+    settled       INTEGER NOT NULL  -- 1: expired and has a certificate; deleting expired orders need not look again
+) STRICT, WITHOUT ROWID;
+CREATE INDEX acme_order_account ON acme_order (account_id, id);
+CREATE INDEX acme_order_expires ON acme_order (expires_at >> 12) WHERE settled = 0;
+
+CREATE TABLE authz (
+    id         TEXT    NOT NULL PRIMARY KEY,
+    order_id   TEXT    NOT NULL REFERENCES acme_order (id),
+    account_id TEXT    NOT NULL,
+    position   INTEGER NOT NULL, -- in the order
+    type       TEXT    NOT NULL,
+    value      TEXT    NOT NULL,
+    wildcard   INTEGER NOT NULL,
+    status     TEXT    NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX authz_order ON authz (order_id, position);
+
+CREATE TABLE challenge (
+    id           TEXT    NOT NULL PRIMARY KEY,
+    authz_id     TEXT    NOT NULL REFERENCES authz (id),
+    position     INTEGER NOT NULL, -- in the authorization
+    type         TEXT    NOT NULL,
+    token        TEXT    NOT NULL,
+    status       TEXT    NOT NULL,
+    started_at   INTEGER NOT NULL, -- when the validation that runs now began
+    validated_at INTEGER NOT NULL,
+    error        TEXT    NOT NULL  -- JSON, '' when there is none
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX challenge_authz ON challenge (authz_id, position);
+
+-- Authorizations of a sealed order that the client has deactivated.
+CREATE TABLE sealed_deactivation (
+    order_id   TEXT    NOT NULL,
+    position   INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (order_id, position)
+) STRICT, WITHOUT ROWID;
+
+-- Where certificates come from, once for each combination, so that a certificate's row and its index have one small
+-- number instead of four identifiers.
+CREATE TABLE source (
+    id            INTEGER NOT NULL PRIMARY KEY,
+    ca_id         TEXT    NOT NULL REFERENCES ca (id),
+    profile_id    TEXT    NOT NULL REFERENCES profile (id),
+    credential_id TEXT    NOT NULL,
+    account_id    TEXT    NOT NULL,
+    UNIQUE (account_id, credential_id, profile_id, ca_id)
+) STRICT;
+CREATE INDEX source_ca ON source (ca_id);
+CREATE INDEX source_profile ON source (profile_id);
+CREATE INDEX source_credential ON source (credential_id);
+
+-- What certificates are for. newest is the identity's newest certificate, whose previous is the one before, and so
+-- on: the certificates of an identity are found without an index, which would cost each insert a page of its own.
+CREATE TABLE identity (
+    id              INTEGER NOT NULL PRIMARY KEY,
+    name            TEXT    NOT NULL UNIQUE,
+    newest          INTEGER NOT NULL,
+    source_id       INTEGER NOT NULL,
+    not_before      INTEGER NOT NULL, -- this and the next four are those of the newest certificate
+    not_after       INTEGER NOT NULL,
+    renew_at        INTEGER NOT NULL,
+    lapsing_at      INTEGER NOT NULL,
+    revoked_at      INTEGER NOT NULL,
+    certificates    INTEGER NOT NULL,
+    first_issued_at INTEGER NOT NULL,
+    last_issued_at  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX identity_not_after ON identity (not_after >> 12);
+CREATE INDEX identity_lapsing ON identity (lapsing_at >> 12);
+CREATE INDEX identity_revoked ON identity (id) WHERE revoked_at > 0;
+
+-- Namespaces of SPIFFE identities, to find the trust domains in which one occurs.
+CREATE TABLE namespace (
+    name         TEXT NOT NULL,
+    trust_domain TEXT NOT NULL,
+    PRIMARY KEY (name, trust_domain)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE certificate (
+    id            INTEGER NOT NULL PRIMARY KEY, -- grows in the order of recording
+    serial        BLOB    NOT NULL UNIQUE,
+    source_id     INTEGER NOT NULL,
+    identity_id   INTEGER NOT NULL,
+    previous      INTEGER NOT NULL, -- of the same identity, 0: none
+    not_before    INTEGER NOT NULL,
+    not_after     INTEGER NOT NULL,
+    renew_at      INTEGER NOT NULL,
+    issued_at     INTEGER NOT NULL,
+    requested     INTEGER NOT NULL, -- seconds
+    granted       INTEGER NOT NULL, -- seconds
+    revoked_at    INTEGER NOT NULL,
+    reason        INTEGER NOT NULL,
+    order_id      TEXT    NOT NULL,
+    key_algorithm TEXT    NOT NULL,
+    signature     TEXT    NOT NULL,
+    names         TEXT    NOT NULL, -- JSON
+    user_agent    TEXT    NOT NULL,
+    address       TEXT    NOT NULL,
+    replaces      TEXT    NOT NULL,
+    fingerprint   BLOB    NOT NULL,
+    csr_hash      BLOB    NOT NULL,
+    spki_hash     BLOB    NOT NULL,
+    der           BLOB    NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX certificate_order ON certificate (order_id) WHERE order_id <> '';
+CREATE INDEX certificate_source ON certificate (source_id);
+CREATE INDEX certificate_not_after ON certificate (not_after >> 12);
+CREATE INDEX certificate_renew ON certificate (renew_at >> 12);
+CREATE INDEX certificate_replaces ON certificate (replaces) WHERE replaces <> '';
+CREATE INDEX certificate_revoked ON certificate (id) WHERE revoked_at > 0;
+CREATE INDEX certificate_revoked_not_after ON certificate (not_after) WHERE revoked_at > 0;
+-- Hashes are random: an index on the hash alone would make each insert read and write a page of its own once the
+-- index is larger than the cache. Within a run of 4,096 certificates it stays in few pages; a search asks each run.
+CREATE INDEX certificate_fingerprint ON certificate (id >> 12, substr(fingerprint, 1, 8));
+CREATE INDEX certificate_spki ON certificate (id >> 12, substr(spki_hash, 1, 8));
+
+-- Keys that no certificate may have again: one of theirs was revoked for keyCompromise.
+CREATE TABLE blocked_key (
+    spki_hash BLOB NOT NULL PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE event (
+    id         INTEGER NOT NULL PRIMARY KEY, -- grows
+    time       INTEGER NOT NULL,
+    actor_kind TEXT    NOT NULL,
+    actor_id   TEXT    NOT NULL,
+    actor_name TEXT    NOT NULL,
+    action     TEXT    NOT NULL,
+    target     TEXT    NOT NULL,
+    user_agent TEXT    NOT NULL,
+    address    TEXT    NOT NULL,
+    request    TEXT    NOT NULL,
+    replica    TEXT    NOT NULL,
+    outcome    TEXT    NOT NULL,
+    detail     TEXT    NOT NULL -- JSON
+) STRICT;
+CREATE INDEX event_target ON event (target);
+CREATE INDEX event_actor ON event (actor_id);
+-- Issuing is nearly all of the log; everything else is found by its action.
+CREATE INDEX event_action ON event (action) WHERE action <> 'certificate.issue';
+
+CREATE TABLE nonce (
+    id         BLOB    NOT NULL PRIMARY KEY,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX nonce_expires ON nonce (expires_at >> 12);

@@ -1,0 +1,168 @@
+package store
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Lists of values have lengths that are powers of two, so that the texts of statements, and with them the prepared
+// statements, are few.
+
+// chunk is the largest power of two that is not above n nor above batchLimit.
+func chunk(n int) int {
+	size := 1
+	for size*2 <= n && size*2 <= batchLimit {
+		size *= 2
+	}
+	return size
+}
+
+// texts holds one statement text for each chunk length.
+type texts map[int]string
+
+// statementTexts are the statements with lists, made once.
+type statementTexts struct {
+	events           texts
+	certificates     texts
+	identities       texts
+	claimIdentities  texts
+	updateIdentities texts
+}
+
+func newStatementTexts(d *dialect) *statementTexts {
+	return &statementTexts{
+		events:           insertText(`INSERT INTO event (`+eventColumns+`)`, eventWidth, ""),
+		certificates:     insertText(`INSERT INTO certificate (`+certificateColumns+`)`, certificateWidth, ` ON CONFLICT DO NOTHING`),
+		identities:       listText(`SELECT id, name, newest FROM identity WHERE name IN `, ` ORDER BY name`+d.forUpdate),
+		claimIdentities:  insertText(claimIdentity, claimWidth, ` ON CONFLICT (name) DO NOTHING RETURNING id, name, newest`),
+		updateIdentities: insertText(updateIdentity, identityWidth, updateIdentityConflict),
+	}
+}
+
+// insertText makes INSERT statements of 1, 2, 4 ... rows of the given width.
+func insertText(head string, width int, tail string) texts {
+	all := texts{}
+	for n := 1; n <= batchLimit; n *= 2 {
+		var b strings.Builder
+		b.WriteString(head + " VALUES ")
+		for i := range n {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			placeholders(&b, i*width, width)
+		}
+		b.WriteString(tail)
+		all[n] = b.String()
+	}
+	return all
+}
+
+// listText makes statements with a list of 1, 2, 4 ... placeholders between head and tail.
+func listText(head, tail string) texts {
+	all := texts{}
+	for n := 1; n <= batchLimit; n *= 2 {
+		var b strings.Builder
+		b.WriteString(head)
+		placeholders(&b, 0, n)
+		b.WriteString(tail)
+		all[n] = b.String()
+	}
+	return all
+}
+
+// placeholders writes "($4, $5)" for first 3 and count 2.
+func placeholders(b *strings.Builder, first, count int) {
+	b.WriteByte('(')
+	for i := range count {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteByte('$')
+		b.WriteString(strconv.Itoa(first + i + 1))
+	}
+	b.WriteByte(')')
+}
+
+// where gathers the conditions of a filter. Conditions are fixed texts in which "?" stands for a value; what a
+// caller asks for only ever becomes a value.
+type where struct {
+	conditions []string
+	args       []any
+}
+
+func (w *where) add(condition string, args ...any) {
+	var b strings.Builder
+	next := len(w.args)
+	for part := range strings.SplitAfterSeq(condition, "?") {
+		text, found := strings.CutSuffix(part, "?")
+		b.WriteString(text)
+		if found {
+			next++
+			b.WriteString("$" + strconv.Itoa(next))
+		}
+	}
+	w.conditions = append(w.conditions, b.String())
+	w.args = append(w.args, args...)
+}
+
+// equal adds a condition unless the value is "".
+func (w *where) equal(column, value string) {
+	if value != "" {
+		w.add(column+" = ?", value)
+	}
+}
+
+// prefix is equal, unless the value ends with "*": then the column must begin with what is before. It is a range, for
+// the index; the column must be compared by bytes.
+func (w *where) prefix(column, value string) {
+	head, found := strings.CutSuffix(value, "*")
+	switch {
+	case !found:
+		w.equal(column, value)
+	case head != "":
+		w.add(column+" >= ? AND "+column+" < ?", head, after(head))
+	}
+}
+
+// after is the first string that sorts behind all that begin with head.
+func after(head string) string {
+	raw := []byte(head)
+	for i := len(raw) - 1; i >= 0; i-- {
+		if raw[i] < 0x7f { // names are ASCII; a byte beyond it would not be text for PostgreSQL
+			raw[i]++
+			return string(raw[:i+1])
+		}
+	}
+	return "\x7f"
+}
+
+// build returns the statement and its arguments.
+func (w *where) build(head, order string, limit int) (string, []any) {
+	var b strings.Builder
+	b.WriteString(head)
+	for i, condition := range w.conditions {
+		if i == 0 {
+			b.WriteString(" WHERE ")
+		} else {
+			b.WriteString(" AND ")
+		}
+		b.WriteString(condition)
+	}
+	args := append([]any{}, w.args...)
+	args = append(args, int64(bounded(limit)))
+	b.WriteString(" ORDER BY " + order + " LIMIT $" + strconv.Itoa(len(args)))
+	return b.String(), args
+}
+
+// bounded keeps a limit between 1 and 1000; 0 is 100.
+func bounded(limit int) int {
+	const usual, most = 100, 1000
+	switch {
+	case limit <= 0:
+		return usual
+	case limit > most:
+		return most
+	default:
+		return limit
+	}
+}

@@ -1,0 +1,120 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/certloom/certloom/internal/audit"
+	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/pki"
+)
+
+// CreateToken stores an API token's hash and rights.
+func (s *Store) CreateToken(ctx context.Context, token *pki.APIToken, ev audit.Event) error {
+	return s.write(ctx, "create token", func(ctx context.Context, t *tx) error {
+		n, err := t.change(ctx, `INSERT INTO token (id, name, hash, role, profile_id, state, created_at, expires_at,
+				last_used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
+			string(token.ID), token.Name, token.Hash[:], string(token.Role), string(token.ProfileID), string(token.State),
+			micros(token.CreatedAt), micros(token.ExpiresAt), micros(token.LastUsedAt))
+		if err != nil {
+			return fmt.Errorf("insert: %w", err)
+		}
+		if n == 0 {
+			return fault.New(fault.Conflict, "API token %.80q exists", token.ID)
+		}
+		t.event(ev)
+		return nil
+	})
+}
+
+// RevokeToken makes a token useless for good. A revoked one stays as it is, without an error and without an event.
+func (s *Store) RevokeToken(ctx context.Context, id pki.TokenID, ev audit.Event) error {
+	return s.write(ctx, "revoke token", func(ctx context.Context, t *tx) error {
+		n, err := t.change(ctx, `UPDATE token SET state = 'revoked' WHERE id = $1 AND state <> 'revoked'`, string(id))
+		if err != nil {
+			return fmt.Errorf("update: %w", err)
+		}
+		if n == 0 {
+			return t.mustExist(ctx, `SELECT count(*) FROM token WHERE id = $1`, "API token", string(id))
+		}
+		t.event(ev)
+		return nil
+	})
+}
+
+const tokenColumns = `SELECT id, name, hash, role, profile_id, state, created_at, expires_at, last_used_at FROM token `
+
+func scanToken(r row) (pki.APIToken, error) {
+	var token pki.APIToken
+	var hash []byte
+	var created, expires, used int64
+	err := r.Scan(&token.ID, &token.Name, &hash, &token.Role, &token.ProfileID, &token.State, &created, &expires, &used)
+	token.Hash = array(hash)
+	token.CreatedAt, token.ExpiresAt, token.LastUsedAt = fromMicros(created), fromMicros(expires), fromMicros(used)
+	return token, err
+}
+
+// Tokens returns all API tokens, oldest first.
+func (s *Store) Tokens(ctx context.Context) ([]pki.APIToken, error) {
+	rows, err := s.query(ctx, tokenColumns+`ORDER BY created_at, id`)
+	all, err := collect(rows, err, scanToken)
+	return all, s.readError("read tokens", err)
+}
+
+// TokenByHash returns the token of which the SHA-256 of the secret is hash, whatever its state, or NotFound.
+func (s *Store) TokenByHash(ctx context.Context, hash [32]byte) (*pki.APIToken, error) {
+	token, err := scanToken(s.queryRow(ctx, tokenColumns+`WHERE hash = $1`, hash[:]))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fault.New(fault.NotFound, "there is no such API token")
+	}
+	if err != nil {
+		return nil, s.readError("read token", err)
+	}
+	return &token, nil
+}
+
+// TouchToken notes when a token was last used. An earlier time than the stored one changes nothing.
+func (s *Store) TouchToken(ctx context.Context, id pki.TokenID, at time.Time) error {
+	return s.write(ctx, "touch token", func(ctx context.Context, t *tx) error {
+		_, err := t.change(ctx, `UPDATE token SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1`,
+			micros(at), string(id))
+		if err != nil {
+			return fmt.Errorf("update: %w", err)
+		}
+		return nil
+	})
+}
+
+// CreateUser stores a person who may sign in. A name that is taken is a Conflict.
+func (s *Store) CreateUser(ctx context.Context, user *pki.User) error {
+	return s.write(ctx, "create user", func(ctx context.Context, t *tx) error {
+		n, err := t.change(ctx, `INSERT INTO login (name, password_hash, created_at) VALUES ($1, $2, $3)
+			ON CONFLICT DO NOTHING`, user.Name, user.PasswordHash, micros(user.CreatedAt))
+		if err != nil {
+			return fmt.Errorf("insert: %w", err)
+		}
+		if n == 0 {
+			return fault.New(fault.Conflict, "a user named %q exists", user.Name).WithField("/name")
+		}
+		return nil
+	})
+}
+
+// User returns a person by name, or NotFound.
+func (s *Store) User(ctx context.Context, name string) (*pki.User, error) {
+	var user pki.User
+	var created int64
+	err := s.queryRow(ctx, `SELECT name, password_hash, created_at FROM login WHERE name = $1`, name).
+		Scan(&user.Name, &user.PasswordHash, &created)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, notFound("user", name)
+	}
+	if err != nil {
+		return nil, s.readError("read user", err)
+	}
+	user.CreatedAt = fromMicros(created)
+	return &user, nil
+}
