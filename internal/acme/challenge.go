@@ -17,7 +17,7 @@ import (
 // else is in the object is ignored: old clients send their key authorization.
 func (s *Server) challenge(ctx context.Context, r *request) (*reply, error) {
 	authz, id := r.http.PathValue("authz"), r.http.PathValue("id")
-	if !pki.ValidID(authz) {
+	if !pki.ValidID(id) { // an index: the order has no rows
 		return s.sealedChallenge(ctx, r, authz, id)
 	}
 	a, err := s.findAuthorization(ctx, r, authz)

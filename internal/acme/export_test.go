@@ -34,7 +34,7 @@ func NewQuota(perMinute int, now func() time.Time) (Quota, error) {
 	return Quota{q}, err
 }
 
-func (q Quota) Take(id pki.AccountID) (func(error), error) { return q.inner.take(id) }
+func (q Quota) Take(id pki.AccountID) (func(), error) { return q.inner.take(id) }
 
 // Detached is detached.
 type Detached struct{ inner *detached }

@@ -48,21 +48,27 @@ func (s *Server) placeOrder(ctx context.Context, r *request, asked *orderRequest
 	if err != nil {
 		return nil, err
 	}
-	if p.Rules.Challenges != nil && asked.Replaces == "" {
+	if p.Rules.Challenges == nil || asked.Replaces != "" {
 		// Renewals are not limited: whoever renews does what we ask for (RFC 9773 section 6).
-		refund, err := s.quota.take(r.account.ID)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { refund(err) }()
+		return s.makeOrder(ctx, r, p, c, asked)
 	}
-	var o *pki.Order
-	if o, err = s.acceptOrder(ctx, r, p, c, asked); err != nil {
+	refund, err := s.quota.take(r.account.ID)
+	if err != nil {
 		return nil, err
 	}
-	var answer *reply
-	answer, err = s.keepOrder(ctx, r, p, o)
+	answer, err := s.makeOrder(ctx, r, p, c, asked)
+	if err != nil {
+		refund()
+	}
 	return answer, err
+}
+
+func (s *Server) makeOrder(ctx context.Context, r *request, p *pki.Profile, c *pki.Credential, asked *orderRequest) (*reply, error) {
+	o, err := s.acceptOrder(ctx, r, p, c, asked)
+	if err != nil {
+		return nil, err
+	}
+	return s.keepOrder(ctx, r, p, o)
 }
 
 // acceptOrder judges what is asked for and makes the order, which is nowhere yet.

@@ -30,10 +30,10 @@ func newQuota(perMinute int, now func() time.Time) (*quota, error) {
 }
 
 // take counts one order, or says when the next one will be accepted: a request at that time passes. What it returns is
-// called with what became of the order; a failed one is not counted.
-func (q *quota) take(id pki.AccountID) (refund func(error), err error) {
+// called when the order failed, which then is not counted.
+func (q *quota) take(id pki.AccountID) (refund func(), err error) {
 	if q.perMinute <= 0 {
-		return func(error) {}, nil
+		return func() {}, nil
 	}
 	limiter := q.limiter(id)
 	now := q.now()
@@ -44,11 +44,8 @@ func (q *quota) take(id pki.AccountID) (refund func(error), err error) {
 		refused.RetryAfter = wait
 		return nil, refused
 	}
-	return func(err error) {
-		if err != nil {
-			reservation.CancelAt(now) // as of then: later there would be nothing to give back
-		}
-	}, nil
+	// As of now, whenever it is called: later there would be nothing to give back.
+	return func() { reservation.CancelAt(now) }, nil
 }
 
 func (q *quota) limiter(id pki.AccountID) *rate.Limiter {

@@ -70,8 +70,8 @@ type authorization struct {
 	}
 }
 
-// challengeOf reads an authorization and returns the index of its http-01 challenge.
-func challengeOf(t *testing.T, c *acmetest.Client, at string) (*authorization, int) {
+// httpChallenge reads an authorization and returns the index of its http-01 challenge.
+func httpChallenge(t *testing.T, c *acmetest.Client, at string) (*authorization, int) {
 	t.Helper()
 	a := new(authorization)
 	c.Read(t, at).Into(t, a)
@@ -109,9 +109,9 @@ func TestHTTP01(t *testing.T) {
 			if answer := c.Finalize(t, o, csr); answer.Status != http.StatusForbidden || answer.Problem(t).Type != "orderNotReady" {
 				t.Errorf("finalize of a pending order: %d %s", answer.Status, answer.Body)
 			}
-			a, i := challengeOf(t, c, o.Authorizations[0])
+			a, i := httpChallenge(t, c, o.Authorizations[0])
 			answers.prove(a.Challenges[i].Token, a.Challenges[i].Token+"."+acmetest.Thumbprint(t, c.Key.Public()))
-			if again, _ := challengeOf(t, c, o.Authorizations[0]); again.Status != "pending" {
+			if again, _ := httpChallenge(t, c, o.Authorizations[0]); again.Status != "pending" {
 				t.Errorf("authorization is %s after it was read, want pending", again.Status)
 			}
 			// The answer waits for a quick validation, which spares the client a poll.
@@ -143,10 +143,10 @@ func TestFailedValidation(t *testing.T) {
 	s := acmetest.Start(t, acmetest.Options{HTTP01Port: answers.port})
 	c := challengeClient(t, s)
 	o := c.NewOrder(t, "localhost")
-	a, i := challengeOf(t, c, o.Authorizations[0])
+	a, i := httpChallenge(t, c, o.Authorizations[0])
 	answers.prove(a.Challenges[i].Token, "something else")
 	c.Post(t, a.Challenges[i].URL, struct{}{})
-	a, i = challengeOf(t, c, o.Authorizations[0])
+	a, i = httpChallenge(t, c, o.Authorizations[0])
 	if a.Status != "invalid" || a.Challenges[i].Status != "invalid" || a.Challenges[i].Error == nil ||
 		a.Challenges[i].Error.Type != "urn:ietf:params:acme:error:unauthorized" {
 		t.Errorf("authorization after a wrong proof: %+v", a)
@@ -156,7 +156,7 @@ func TestFailedValidation(t *testing.T) {
 	}
 	answers.prove(a.Challenges[i].Token, a.Challenges[i].Token+"."+acmetest.Thumbprint(t, c.Key.Public()))
 	c.Post(t, a.Challenges[i].URL, struct{}{})
-	if again, _ := challengeOf(t, c, o.Authorizations[0]); again.Status != "invalid" {
+	if again, _ := httpChallenge(t, c, o.Authorizations[0]); again.Status != "invalid" {
 		t.Errorf("authorization is %s after another try, want invalid for ever", again.Status)
 	}
 }
@@ -176,7 +176,7 @@ func TestAbandonedValidation(t *testing.T) {
 	})})
 	c := challengeClient(t, s)
 	o := c.NewOrder(t, "localhost")
-	a, i := challengeOf(t, c, o.Authorizations[0])
+	a, i := httpChallenge(t, c, o.Authorizations[0])
 	parts := strings.Split(a.Challenges[i].URL, "/")
 	// As another process would have left it.
 	started, err := s.Store.StartChallenge(t.Context(), pki.ChallengeID(parts[len(parts)-1]), s.Clock.Now(), 30*time.Second)
@@ -191,7 +191,7 @@ func TestAbandonedValidation(t *testing.T) {
 	}
 	s.Advance(t, time.Minute)
 	c.Read(t, o.Authorizations[0])
-	if a, i := challengeOf(t, c, o.Authorizations[0]); a.Status != "valid" || a.Challenges[i].Status != "valid" || asked.Load() != 1 {
+	if a, i := httpChallenge(t, c, o.Authorizations[0]); a.Status != "valid" || a.Challenges[i].Status != "valid" || asked.Load() != 1 {
 		t.Errorf("authorization after the lease: %+v, asked %d times", a, asked.Load())
 	}
 }
@@ -206,7 +206,7 @@ func TestSlowValidation(t *testing.T) {
 	})
 	c := challengeClient(t, s)
 	o := c.NewOrder(t, "localhost")
-	a, i := challengeOf(t, c, o.Authorizations[0])
+	a, i := httpChallenge(t, c, o.Authorizations[0])
 	for range 3 {
 		var reply struct{ Status string }
 		c.Post(t, a.Challenges[i].URL, struct{}{}).Into(t, &reply)
@@ -217,7 +217,7 @@ func TestSlowValidation(t *testing.T) {
 	release <- fault.New(fault.Connection, "nobody answers")
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		a, i := challengeOf(t, c, o.Authorizations[0])
+		a, i := httpChallenge(t, c, o.Authorizations[0])
 		if a.Status == "invalid" {
 			if p := a.Challenges[i].Error; p == nil || p.Type != "urn:ietf:params:acme:error:connection" || p.Detail != "nobody answers" {
 				t.Errorf("error of the challenge: %+v", p)

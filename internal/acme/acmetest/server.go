@@ -1,7 +1,6 @@
 package acmetest
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -100,7 +99,7 @@ func (s *Server) open(t testing.TB) {
 	t.Helper()
 	dir, now := t.TempDir(), s.Clock.Now
 	keyFile := filepath.Join(dir, "key")
-	check(t, os.WriteFile(keyFile, bytes.Repeat([]byte{7}, 32), 0o600))
+	check(t, os.WriteFile(keyFile, randomKey(t), 0o600))
 	secret := must(keys.ReadSecret("", keyFile))(t)
 	vault, _, err := keys.Create(secret, rand.Reader)
 	check(t, err)
@@ -121,9 +120,7 @@ func (s *Server) open(t testing.TB) {
 		Store: s.Store, Signers: s.Signers, CA: s.Catalog.CA, Now: now, Random: rand.Reader, Registerer: s.Registry,
 		CAs: func() []*pki.CA { return s.Catalog.Snapshot().CAs() },
 	}))(t)
-	key := make([]byte, seal.KeyLen)
-	must(rand.Read(key))(t)
-	s.Ring = must(seal.New(map[uint32][]byte{1: key}, 1, rand.Reader))(t)
+	s.Ring = must(seal.New(map[uint32][]byte{1: randomKey(t)}, 1, rand.Reader))(t)
 	s.Nonces = must(nonce.New(nonce.Config{Ring: s.Ring, Now: now, Random: rand.Reader, Registerer: s.Registry}))(t)
 	run(t, s.Catalog.Run)
 }
@@ -189,6 +186,13 @@ func run(t testing.TB, task func(context.Context) error) {
 			t.Errorf("task of the server: %v", err)
 		}
 	})
+}
+
+func randomKey(t testing.TB) []byte {
+	t.Helper()
+	key := make([]byte, seal.KeyLen)
+	must(rand.Read(key))(t)
+	return key
 }
 
 // check ends the test on an error.
