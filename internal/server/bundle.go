@@ -1,0 +1,77 @@
+package server
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/certloom/certloom/internal/catalog"
+	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/pki"
+)
+
+// bundleRefresh is what a SPIFFE bundle says of how often to ask again, in seconds.
+const bundleRefresh = 300
+
+// bundle is a SPIFFE bundle (SPIFFE Trust Domain and Bundle specification, section 4).
+type bundle struct {
+	Keys        []jose.JSONWebKey `json:"keys"`
+	Sequence    int64             `json:"spiffe_sequence"`
+	RefreshHint int               `json:"spiffe_refresh_hint"`
+}
+
+// serveBundle serves the roots that verifiers of a trust domain need now.
+func (p *publisher) serveBundle(w http.ResponseWriter, r *http.Request) error {
+	domain := r.PathValue("domain")
+	if err := pki.CheckTrustDomain(domain); err != nil {
+		return fault.Wrap(err, fault.NotFound, "%v", err)
+	}
+	roots, sequence := rootsOf(p.snapshot(), domain)
+	if len(roots) == 0 {
+		return fault.New(fault.NotFound, "no certificate profile here issues SPIFFE IDs of trust domain %q", domain)
+	}
+	document := bundle{Sequence: sequence, RefreshHint: bundleRefresh}
+	for _, der := range roots {
+		root, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("parse root of trust domain %s: %w", domain, err)
+		}
+		document.Keys = append(document.Keys, jose.JSONWebKey{
+			Key: root.PublicKey, Use: "x509-svid", Certificates: []*x509.Certificate{root},
+		})
+	}
+	raw, err := json.Marshal(document)
+	if err != nil {
+		return fmt.Errorf("encode bundle: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "public, max-age=60")
+	_, _ = w.Write(raw) // a client that has gone away is no error of ours
+	return nil
+}
+
+// rootsOf returns the roots, each once, above the issuing CAs of all profiles that issue SPIFFE IDs of the trust
+// domain, suspended ones too: their certificates are still out there. The sequence grows with every change of what it
+// was made of.
+func rootsOf(snapshot *catalog.Snapshot, domain string) (roots [][]byte, sequence int64) {
+	for _, profile := range snapshot.Profiles() {
+		if !slices.Contains(profile.Rules.Names.SPIFFE.TrustDomains, domain) {
+			continue
+		}
+		sequence = max(sequence, profile.UpdatedAt.Unix())
+		ca, ok := snapshot.CA(profile.IssuingCA)
+		if !ok || len(ca.Chain) == 0 {
+			continue
+		}
+		sequence = max(sequence, ca.UpdatedAt.Unix())
+		root := ca.Chain[len(ca.Chain)-1]
+		if !slices.ContainsFunc(roots, func(known []byte) bool { return string(known) == string(root) }) {
+			roots = append(roots, root)
+		}
+	}
+	return roots, sequence
+}
