@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/certloom/certloom/internal/fault"
@@ -163,7 +164,7 @@ func decide(r *Request, accepted *policy.Accepted, span policy.Span, serial pki.
 		SPKI:        r.CSR.SPKI,
 		CommonName:  accepted.CommonName,
 		Names:       accepted.Names,
-		KeyUsage:    fittingUsages(r.Profile.Rules.KeyUsage, r.CSR.KeyAlgorithm),
+		KeyUsage:    fittingUsages(r.Profile.Rules.KeyUsage, r.Profile.Rules.ExtKeyUsage, r.CSR.KeyAlgorithm),
 		ExtKeyUsage: r.Profile.Rules.ExtKeyUsage,
 	}
 	if r.Profile.Template == pki.MeshIntermediate {
@@ -174,12 +175,13 @@ func decide(r *Request, accepted *policy.Accepted, span policy.Span, serial pki.
 
 // fittingUsages leaves out the usages that a key cannot have: only RSA keys encipher keys, only ECDSA keys agree on
 // them (RFC 3279 section 2.3, RFC 5480 section 3, RFC 8410 section 5). A profile may list them for the keys that can.
-func fittingUsages(usages []string, alg pki.KeyAlgorithm) []string {
-	isRSA := alg == pki.RSA2048 || alg == pki.RSA3072 || alg == pki.RSA4096
-	isECDSA := alg == pki.ECDSAP256 || alg == pki.ECDSAP384
+// Keys are enciphered for servers only; clients do nothing of the kind (RFC 5280 section 4.2.1.12).
+func fittingUsages(usages, purposes []string, alg pki.KeyAlgorithm) []string {
+	enciphers := (alg == pki.RSA2048 || alg == pki.RSA3072 || alg == pki.RSA4096) && slices.Contains(purposes, "serverAuth")
+	agrees := alg == pki.ECDSAP256 || alg == pki.ECDSAP384
 	fitting := make([]string, 0, len(usages))
 	for _, usage := range usages {
-		if (usage == "keyEncipherment" && !isRSA) || (usage == "keyAgreement" && !isECDSA) {
+		if (usage == "keyEncipherment" && !enciphers) || (usage == "keyAgreement" && !agrees) {
 			continue
 		}
 		fitting = append(fitting, usage)

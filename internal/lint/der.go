@@ -112,6 +112,9 @@ const (
 	keyAgreement     = "keyAgreement"
 	certSign         = "keyCertSign"
 	crlSign          = "cRLSign"
+
+	serverAuth = "serverAuth"
+	clientAuth = "clientAuth"
 )
 
 // encodeKeyUsage encodes a named bit list: without trailing zero bits (X.690 section 11.2.2).
@@ -134,9 +137,9 @@ func encodePurposes(names []string) ([]byte, bool) {
 	var content []byte
 	for _, name := range names {
 		switch name {
-		case "serverAuth":
+		case serverAuth:
 			content = append(content, "\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01"...)
-		case "clientAuth":
+		case clientAuth:
 			content = append(content, "\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x02"...)
 		default:
 			return nil, false

@@ -75,6 +75,8 @@ func (i *Issuer) checkWant(w *Want) error {
 		return fmt.Errorf("lint: a certificate that is no CA's has key usages %q", w.KeyUsage)
 	case len(w.ExtKeyUsage) == 0:
 		return fmt.Errorf("lint: certificate has no extended key usage, so it would be good for every purpose")
+	case slices.Contains(w.KeyUsage, keyEncipherment) && !slices.Contains(w.ExtKeyUsage, serverAuth):
+		return fmt.Errorf("lint: keyEncipherment is for servers, not for extended key usages %q (RFC 5280 section 4.2.1.12)", w.ExtKeyUsage)
 	case w.Organization != "" || len(w.PermittedDNS)+len(w.PermittedURI) > 0:
 		return fmt.Errorf("lint: a certificate that is no CA's has an organization or name constraints")
 	}
