@@ -166,12 +166,12 @@ func toPEM(ders ...[]byte) string {
 // The others are about CAs, holds and attribute certificates.
 func reasons() map[string]pki.RevocationReason {
 	return map[string]pki.RevocationReason{
-		"unspecified":            pki.Unspecified,
-		"key-compromise":         pki.KeyCompromise,
-		"affiliation-changed":    pki.AffiliationChanged,
-		"superseded":             pki.Superseded,
-		"cessation-of-operation": pki.CessationOfOperation,
-		"privilege-withdrawn":    pki.PrivilegeWithdrawn,
+		"unspecified":          pki.Unspecified,
+		"keyCompromise":        pki.KeyCompromise,
+		"affiliationChanged":   pki.AffiliationChanged,
+		"superseded":           pki.Superseded,
+		"cessationOfOperation": pki.CessationOfOperation,
+		"privilegeWithdrawn":   pki.PrivilegeWithdrawn,
 	}
 }
 
@@ -181,7 +181,7 @@ func reasonName(reason pki.RevocationReason) string {
 			return name
 		}
 	}
-	return fmt.Sprintf("reason-%d", reason)
+	return fmt.Sprintf("reason%d", reason)
 }
 
 func wireCertificate(view *catalog.Snapshot, c *pki.Certificate, now time.Time) apiv1.Certificate {

@@ -110,8 +110,9 @@ func (c *Client) Profile(ctx context.Context, name string) (*Profile, error) {
 	return get[Profile](ctx, c, at("profiles", name), nil)
 }
 
-// CreateProfile makes a profile.
-func (c *Client) CreateProfile(ctx context.Context, in CreateProfile) (*Profile, error) {
+// CreateProfile makes a profile. What is asked for is anything whose JSON is a CreateProfile: a map can leave out the
+// rules that are to be the template's, which a struct cannot.
+func (c *Client) CreateProfile(ctx context.Context, in any) (*Profile, error) {
 	return send[Profile](ctx, c, http.MethodPost, "/profiles", in)
 }
 

@@ -54,7 +54,7 @@ type NewCertificate struct {
 
 // RevokeCertificate revokes a certificate.
 type RevokeCertificate struct {
-	Reason string `json:"reason,omitempty" doc:"unspecified (default), key-compromise, affiliation-changed, superseded, cessation-of-operation or privilege-withdrawn."`
+	Reason string `json:"reason,omitempty" doc:"unspecified (default), keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."`
 }
 
 // CertificateQuery selects certificates. Members that are empty do not select.

@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certloom/certloom/internal/apiv1"
+)
+
+func (a *app) auditCommand() *cobra.Command {
+	return a.family("audit", "The audit log: who did what, and what was refused", nil, a.auditList())
+}
+
+func (a *app) auditList() *cobra.Command {
+	var query apiv1.EventQuery
+	since, limit := "", 0
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List audit events, newest first",
+		Example: `  certloom audit list
+  certloom audit list --action 'profile.*' --since 7d
+  certloom audit list --outcome refused --since 1h -o json
+  certloom audit list --target istio/cluster-1`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if query.Since, err = a.past("since", since); err != nil {
+				return err
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			items, err := collect(a, limit, "events", func(after string, size int) (*apiv1.Page[apiv1.Event], error) {
+				query.After, query.Limit = after, size
+				return api.Events(cmd.Context(), query)
+			})
+			if err != nil {
+				return err
+			}
+			return a.print(items, func() error {
+				const most = 100
+				var rows [][]string
+				for _, e := range items {
+					rows = append(rows, []string{a.when(e.Time), e.Action, e.Outcome, e.Target, actor(&e), short(detail(&e), most)})
+				}
+				return a.rows([]string{"WHEN", "ACTION", "OUTCOME", "TARGET", "ACTOR", "DETAIL"}, rows)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&query.Action, "action", "", "such as profile.create; a prefix when it ends with *")
+	flags.StringVar(&query.Target, "target", "", "name, identifier or serial of what was acted upon")
+	flags.StringVar(&query.Actor, "actor", "", "identifier of who acted: a token, an ACME account, a user")
+	flags.StringVar(&query.Outcome, "outcome", "", "done or refused")
+	flags.StringVar(&since, "since", "", "a time, or how long ago: 1h, 7d")
+	limitFlag(cmd, &limit)
+	return cmd
+}
+
+func actor(e *apiv1.Event) string {
+	switch {
+	case e.ActorName != "":
+		return e.ActorKind + " " + e.ActorName
+	case e.ActorID != "":
+		return e.ActorKind + " " + e.ActorID
+	default:
+		return e.ActorKind
+	}
+}
+
+// detail is the most telling part of an event.
+func detail(e *apiv1.Event) string {
+	if e.Reason != "" {
+		return e.Reason
+	}
+	if n := e.Names; n != nil {
+		return strings.Join(append(append(append([]string{}, n.URIs...), n.DNS...), n.IPs...), ", ")
+	}
+	parts := make([]string, 0, len(e.Changes))
+	for _, c := range e.Changes {
+		if c.Old == "" {
+			parts = append(parts, c.Field+"="+c.New)
+		} else {
+			parts = append(parts, c.Field+": "+c.Old+" → "+c.New)
+		}
+	}
+	return strings.Join(parts, ", ")
+}

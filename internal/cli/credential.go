@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certloom/certloom/internal/apiv1"
+)
+
+func (a *app) credentialCommand() *cobra.Command {
+	return a.family("credential", "EAB credentials: what clients register ACME accounts with", []string{"credentials"},
+		a.credentialCreate(), a.credentialList(), a.credentialRevoke())
+}
+
+func (a *app) credentialCreate() *cobra.Command {
+	var (
+		in      apiv1.CreateCredential
+		expires string
+		names   nameFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "create --profile P --name N",
+		Short: "Create an EAB credential; its HMAC key is shown once",
+		Long: `Create an EAB credential for one client, a cluster, say. Make one for each: it can be revoked without touching the
+others. The HMAC key is shown once.
+
+The flags that allow names make the credential narrower than its profile; without them it may have what the profile
+allows.`,
+		Example: `  certloom credential create --profile istio --name cluster-1 --expires 365d
+  certloom credential create --profile istio --name cluster-1 -o json > credential.json
+  certloom credential create --profile istio --name team-a --allow-namespace 'team-a-*' --max-accounts 3`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needs(cmd, "profile", "name"); err != nil {
+				return err
+			}
+			var err error
+			if in.ExpiresAt, err = a.expiry("expires", expires); err != nil {
+				return err
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			if in.Limit, err = names.limit(cmd, api, in.Profile); err != nil {
+				return err
+			}
+			created, err := api.CreateCredential(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			return a.print(created, func() error {
+				a.note("The HMAC key is shown only now. Put it where the client reads it, and nowhere else.")
+				return a.fields(
+					field{"Directory URL", created.DirectoryURL},
+					field{"Key ID", created.KeyID},
+					field{"HMAC key", created.HMACKey})
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&in.Profile, "profile", "", "name of the profile (required)")
+	flags.StringVar(&in.Name, "name", "", "name of the credential, unique within the profile (required)")
+	flags.StringVar(&expires, "expires", "never", "when it expires: 90d, 2027-01-31T00:00:00Z or never")
+	flags.IntVar(&in.MaxAccounts, "max-accounts", 0, "most ACME accounts that may be registered with it; 0: no limit")
+	names.add(cmd)
+	return cmd
+}
+
+// limit makes a credential's limit of the flags; nil when there are none.
+func (f *nameFlags) limit(cmd *cobra.Command, api *apiv1.Client, profile string) (*apiv1.Names, error) {
+	given := false
+	for _, flag := range []string{
+		"trust-domain", "allow-namespace", "allow-spiffe", "deny-spiffe", "allow-dns", "deny-dns", "allow-ip", "deny-ip", "wildcards",
+	} {
+		given = given || cmd.Flags().Changed(flag)
+	}
+	if !given {
+		return nil, nil
+	}
+	spiffe := cleared(f.spiffe)
+	for _, namespace := range cleared(f.namespaces) {
+		spiffe = append(spiffe, namespace+"/*")
+	}
+	limit := &apiv1.Names{
+		SPIFFE: apiv1.SPIFFENames{TrustDomains: cleared(f.trustDomains), Allow: spiffe, Deny: cleared(f.denySPIFFE)},
+		DNS:    apiv1.DNSNames{Allow: cleared(f.dns), Deny: cleared(f.denyDNS), Wildcards: f.wildcards},
+		IP:     apiv1.IPNames{Allow: cleared(f.ips), Deny: cleared(f.denyIPs)},
+	}
+	if len(spiffe) > 0 && len(limit.SPIFFE.TrustDomains) == 0 {
+		// Namespaces of which trust domain? Those of the profile, which usually has one.
+		p, err := api.Profile(cmd.Context(), profile)
+		if err != nil {
+			return nil, err
+		}
+		limit.SPIFFE.TrustDomains = lists(p.Rules.Names.SPIFFE.TrustDomains)
+	}
+	return limit, nil
+}
+
+func (a *app) credentialList() *cobra.Command {
+	profile := ""
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List EAB credentials",
+		Example: "  certloom credential list\n  certloom credential list --profile istio",
+		Args:    args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			page, err := api.Credentials(cmd.Context(), profile)
+			if err != nil {
+				return err
+			}
+			return a.print(page.Items, func() error {
+				var rows [][]string
+				for _, c := range page.Items {
+					accounts := strconv.Itoa(c.Accounts)
+					if c.MaxAccounts > 0 {
+						accounts += " of " + strconv.Itoa(c.MaxAccounts)
+					}
+					expires := a.when(c.ExpiresAt)
+					if expires == "" {
+						expires = "never"
+					}
+					rows = append(rows, []string{c.Profile, c.Name, c.State, expires, accounts, a.when(c.LastUsedAt), c.KeyID})
+				}
+				return a.rows([]string{"PROFILE", "NAME", "STATE", "EXPIRES", "ACCOUNTS", "LAST USED", "KEY ID"}, rows)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&profile, "profile", "", "only those of this profile")
+	return cmd
+}
+
+func (a *app) credentialRevoke() *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke KEY-ID|PROFILE/NAME",
+		Short: "Revoke an EAB credential: its accounts obtain nothing more",
+		Long: `Revoke an EAB credential. Accounts that were registered with it can order and finalize nothing more, on every
+replica within seconds. Certificates that were issued stay valid until they expire or are revoked.`,
+		Example: "  certloom credential revoke istio/cluster-1\n  certloom credential revoke 06bj4v2r0s5o3k4m8d1q9f7h2n6c0a4e8i3g",
+		Args:    args("KEY-ID"),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			id, err := credentialID(cmd.Context(), api, names[0])
+			if err != nil {
+				return err
+			}
+			c, err := api.RevokeCredential(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			return a.print(c, func() error { return a.changed("credential", c.Profile+"/"+c.Name, c.State) })
+		},
+	}
+}
+
+// credentialID finds the KID of PROFILE/NAME; anything else is one already.
+func credentialID(ctx context.Context, api *apiv1.Client, text string) (string, error) {
+	profile, name, pair := strings.Cut(text, "/")
+	if !pair {
+		return text, nil
+	}
+	page, err := api.Credentials(ctx, profile)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range page.Items {
+		if c.Name == name {
+			return c.KeyID, nil
+		}
+	}
+	return "", withHint(fmt.Errorf("profile %q has no credential %q", profile, name), "list them: certloom credential list --profile %s", profile)
+}

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/certloom/certloom/internal/apiv1"
+)
+
+func (a *app) certificateExport() *cobra.Command {
+	var filter certificateFilter
+	format, out, quiet := "", "", false
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Export certificates as JSON, CSV or PEM, newest first",
+		Long: `Export certificates as JSON (an array, one certificate a line), CSV or PEM, newest first. The export is streamed, and
+may be as large as the inventory. A file appears under its name only when it is complete.`,
+		Example: `  certloom certificate export --format csv --out inventory.csv
+  certloom certificate export --status valid --format pem > all.pem
+  certloom certificate export --profile istio --issued-after 7d --out last-week.json`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format == "" {
+				format = formatOf(out)
+			}
+			if !slices.Contains([]string{"json", "csv", "pem"}, format) {
+				return UsageError(fmt.Errorf("--format %q is not one of json, csv, pem", format))
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			query, err := filter.resolve(a, cmd, api)
+			if err != nil {
+				return err
+			}
+			export := &exportRun{app: a, format: format, progress: !quiet && out != "" && isTerminal(a.Stderr)}
+			return export.run(cmd.Context(), api, query, out)
+		},
+	}
+	filter.add(cmd)
+	cmd.Flags().StringVar(&format, "format", "", "json, csv or pem (default: by the ending of --out, else json)")
+	cmd.Flags().StringVar(&out, "out", "", "file to write (default: standard output)")
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "do not show progress")
+	return cmd
+}
+
+func formatOf(out string) string {
+	switch strings.ToLower(filepath.Ext(out)) {
+	case ".csv":
+		return "csv"
+	case ".pem":
+		return "pem"
+	default:
+		return "json"
+	}
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// exportRun copies an export and counts certificates as they go by.
+type exportRun struct {
+	*app
+	format   string
+	progress bool
+	count    int
+	bytes    int64
+	shown    time.Time
+	carry    []byte // the end of what was counted, in which a mark may have begun
+}
+
+func (e *exportRun) run(ctx context.Context, api *apiv1.Client, query apiv1.CertificateQuery, out string) error {
+	stream, err := api.ExportCertificates(ctx, e.format, query)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stream.Close() }() // it was read to its end, or has failed already
+	if out == "" {
+		return e.copy(e.Stdout, stream)
+	}
+	file, err := os.CreateTemp(filepath.Dir(out), ".certloom-export-*") // mode 0600
+	if err != nil {
+		return UsageError(fmt.Errorf("--out: %w", err))
+	}
+	err = errors.Join(e.copy(file, stream), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), out)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	e.note("%d certificates are in %s.", e.count, out)
+	return nil
+}
+
+func (e *exportRun) copy(to io.Writer, from io.Reader) error {
+	if _, err := io.Copy(io.MultiWriter(to, e), from); err != nil {
+		return fmt.Errorf("export broke off after %d certificates: %w", e.count, err)
+	}
+	if e.progress {
+		fmt.Fprint(e.Stderr, "\r\033[K")
+	}
+	if e.format == "csv" && e.count > 0 {
+		e.count-- // the heading
+	}
+	return nil
+}
+
+// mark is what there is once in each certificate of a format.
+func (e *exportRun) mark() []byte {
+	switch e.format {
+	case "csv":
+		return []byte("\n") // no cell has one
+	case "pem":
+		return []byte("-----BEGIN")
+	default:
+		return []byte("\n{")
+	}
+}
+
+// Write counts.
+func (e *exportRun) Write(p []byte) (int, error) {
+	mark := e.mark()
+	seen := append(e.carry, p...)
+	e.count += bytes.Count(seen, mark)
+	keep := min(len(mark)-1, len(seen))
+	e.carry = append([]byte(nil), seen[len(seen)-keep:]...)
+	e.bytes += int64(len(p))
+	if now := e.Now(); e.progress && now.Sub(e.shown) > time.Second/5 {
+		e.shown = now
+		fmt.Fprintf(e.Stderr, "\r\033[K%d certificates, %.1f MB", e.count, float64(e.bytes)/1e6)
+	}
+	return len(p), nil
+}

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certloom/certloom/internal/apiv1"
+)
+
+func (a *app) identityCommand() *cobra.Command {
+	return a.family("identity", "What certificates are for, each with its newest certificate", []string{"identities"},
+		a.identityList(), a.identityGet())
+}
+
+func (a *app) identityList() *cobra.Command {
+	var query apiv1.IdentityQuery
+	limit := 0
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List identities",
+		Long: `List identities: SPIFFE IDs, DNS names and addresses that certificates were issued for, judged by their newest
+certificate: ok, renewal-due (past half of its life), lapsing (past three quarters: its client has stopped renewing) or
+lapsed (expired or revoked).`,
+		Example: `  certloom identity list
+  certloom identity list --status lapsing
+  certloom identity list --namespace payments --limit 0 -o json`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			items, err := collect(a, limit, "identities", func(after string, size int) (*apiv1.Page[apiv1.Identity], error) {
+				query.After, query.Limit = after, size
+				return api.Identities(cmd.Context(), query)
+			})
+			if err != nil {
+				return err
+			}
+			return a.print(items, func() error {
+				var rows [][]string
+				for _, i := range items {
+					rows = append(rows, []string{i.Name, i.Status, i.Profile, a.when(i.NotAfter), a.when(i.LastIssuedAt), strconv.FormatInt(i.Certificates, 10)})
+				}
+				return a.rows([]string{"IDENTITY", "STATUS", "PROFILE", "EXPIRES", "LAST ISSUED", "CERTIFICATES"}, rows)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&query.Name, "name", "", "SPIFFE ID, DNS name or address; a prefix when it ends with *")
+	flags.StringVar(&query.Status, "status", "", "ok, renewal-due, lapsing or lapsed")
+	flags.StringVar(&query.TrustDomain, "trust-domain", "", "trust domain of the SPIFFE ID")
+	flags.StringVar(&query.Namespace, "namespace", "", "namespace of the SPIFFE ID")
+	flags.StringVar(&query.Profile, "profile", "", "name of the profile of the newest certificate")
+	limitFlag(cmd, &limit)
+	return cmd
+}
+
+func (a *app) identityGet() *cobra.Command {
+	return &cobra.Command{
+		Use:     "get IDENTITY",
+		Short:   "Show an identity",
+		Example: "  certloom identity get spiffe://cluster.local/ns/payments/sa/api\n  certloom identity get istiod.istio-system.svc",
+		Args:    args("IDENTITY"),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			i, err := api.Identity(cmd.Context(), names[0])
+			if err != nil {
+				return err
+			}
+			return a.print(i, func() error {
+				return a.fields(
+					field{"Identity", i.Name},
+					field{"Status", i.Status},
+					field{"Trust domain", i.TrustDomain},
+					field{"Namespace", i.Namespace},
+					field{"Service account", i.ServiceAccount},
+					field{"Profile", i.Profile},
+					field{"Newest serial", i.NewestSerial},
+					field{"Not before", a.moment(i.NotBefore)},
+					field{"Not after", a.moment(i.NotAfter)},
+					field{"Revoked", a.moment(i.RevokedAt)},
+					field{"Certificates", strconv.FormatInt(i.Certificates, 10)},
+					field{"First issued", a.moment(i.FirstIssuedAt)},
+					field{"Last issued", a.moment(i.LastIssuedAt)})
+			})
+		},
+	}
+}
