@@ -45,7 +45,7 @@ func Lifetime(
 		return Span{}, err
 	}
 	start := later(now, notBefore)
-	limit := earlier(now.Add(time.Duration(v.Max)), caNotAfter)
+	limit := earlier(now.Add(time.Duration(v.Max)).Truncate(time.Second), caNotAfter)
 	switch {
 	case !caNotAfter.After(now):
 		return Span{}, fault.New(fault.Unavailable, "issuing CA expired at %s", stamp(caNotAfter)).
