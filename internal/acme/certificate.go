@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -95,11 +96,14 @@ func (s *Server) getCertificate(ctx context.Context, r *request) (*reply, error)
 
 // encodeChain writes strict PEM (RFC 7468): no text between the blocks, no headers.
 func encodeChain(chain [][]byte) []byte {
-	var text []byte
+	var text bytes.Buffer
 	for _, der := range chain {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+		text.Grow(len(der)*3/2 + 64)
+		if err := pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
+			panic(err) // a buffer takes everything
+		}
 	}
-	return text
+	return text.Bytes()
 }
 
 // ariID returns a certificate's identifier for renewal information (RFC 9773 section 4.1), "" for one that cannot

@@ -114,17 +114,18 @@ func (s *Server) readCSR(r *request) (*csr.Request, error) {
 	if s.Options.LenientCSRPadding {
 		text = strings.TrimRight(text, "=")
 	}
-	der, err := decodeBase64(text)
-	if err != nil {
+	der, ok := decodeBase64(text)
+	if !ok {
 		return nil, fault.New(fault.Malformed, "csr is not base64url without padding (RFC 8555 section 7.4)")
 	}
 	return csr.Parse(der)
 }
 
 // decodeBase64 reads base64url in its one spelling: no padding, no line ends, no stray bits (RFC 8555 section 6.1).
-func decodeBase64(text string) ([]byte, error) {
+func decodeBase64(text string) ([]byte, bool) {
 	if strings.ContainsAny(text, "\r\n") {
-		return nil, base64.CorruptInputError(strings.IndexAny(text, "\r\n"))
+		return nil, false
 	}
-	return base64.RawURLEncoding.Strict().DecodeString(text)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	return raw, err == nil
 }

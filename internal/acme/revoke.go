@@ -31,8 +31,8 @@ func (s *Server) revokeCertificate(ctx context.Context, r *request) (*reply, err
 	if asked.Certificate == nil {
 		return nil, fault.New(fault.Malformed, "certificate is missing (RFC 8555 section 7.6)")
 	}
-	der, err := decodeBase64(*asked.Certificate)
-	if err != nil || len(der) == 0 || der[0] != derSequence {
+	der, ok := decodeBase64(*asked.Certificate)
+	if !ok || len(der) == 0 || der[0] != derSequence {
 		return nil, fault.New(fault.Malformed, "certificate is not DER in base64url without padding (RFC 8555 section 7.6)")
 	}
 	reason, err := parseReason(asked.Reason)

@@ -38,8 +38,11 @@ type route struct {
 	signer   signer
 	limit    int64
 	query    bool // the resource has a query
-	serve    func(*Server, context.Context, *request) (*reply, error)
+	serve    handler
 }
+
+// handler answers a request that has passed its checks.
+type handler = func(s *Server, ctx context.Context, r *request) (*reply, error)
 
 // table lists every resource, in the order of RFC 8555 section 7.1, ARI last.
 func table() []route {

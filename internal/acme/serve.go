@@ -45,7 +45,7 @@ func (s *Server) handle(ctx context.Context, r *request, rt *route) (answer *rep
 	}()
 	var err error
 	r.dir, err = s.directory(r.http)
-	s.prepare(r, rt)
+	s.prepare(r, rt.resource == resourceDirectory && err == nil)
 	if err == nil && rt.signer != byNobody {
 		err = s.authenticate(ctx, r, rt)
 	}
@@ -60,9 +60,9 @@ func (s *Server) handle(ctx context.Context, r *request, rt *route) (answer *rep
 
 // prepare sets the headers that an answer has whatever becomes of the request. A POST always gets a nonce, so that a
 // client that was refused can try again without asking for one (RFC 8555 section 6.5).
-func (s *Server) prepare(r *request, rt *route) {
+func (s *Server) prepare(r *request, isDirectory bool) {
 	allowOrigins(r.header)
-	if rt.resource != resourceDirectory {
+	if !isDirectory {
 		r.header.Set(headerLink, link(r.dir.url("/directory"), "index"))
 	}
 	if r.http.Method == http.MethodPost {

@@ -91,7 +91,7 @@ func (c *Client) Binding(t testing.TB, credential Credential) json.RawMessage {
 	header := encodeJSON(t, map[string]any{"alg": "HS256", "kid": credential.ID, "url": c.Prefix + "/new-account"})
 	protected, payload := Base64(header), Base64(encodeJSON(t, JWK(t, c.Key.Public())))
 	mac := hmac.New(sha256.New, credential.Key)
-	io.WriteString(mac, protected+"."+payload)
+	mac.Write([]byte(protected + "." + payload))
 	return encodeJSON(t, map[string]string{"protected": protected, "payload": payload, "signature": Base64(mac.Sum(nil))})
 }
 
