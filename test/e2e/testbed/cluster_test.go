@@ -1,10 +1,13 @@
 package testbed_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/certloom/certloom/test/e2e/testbed"
 )
+
+func TestMain(m *testing.M) { os.Exit(testbed.Main(m)) }
 
 // The bed itself works: cert-manager issues from a CA in the cluster, without certloom.
 func TestClusterIssuesFromItsOwnCA(t *testing.T) {

@@ -14,11 +14,10 @@ import (
 const folderPrefix = "certloom-e2e-"
 
 // Folder makes a temporary folder that is removed after the test. t.TempDir would do, but a run that is killed leaves
-// it behind, and nobody could tell that its owner is gone; each call here removes the folders of runs that are no more.
+// it behind, and nobody could tell that its owner is gone; Main removes the folders of runs that are no more.
 func Folder(t testing.TB) string {
 	t.Helper()
-	sweep()
-	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", folderPrefix, os.Getpid()))
+	dir, err := os.MkdirTemp("", folderName())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,6 +28,9 @@ func Folder(t testing.TB) string {
 	})
 	return dir
 }
+
+// folderName begins the names of this process's folders.
+func folderName() string { return fmt.Sprintf("%s%d-", folderPrefix, os.Getpid()) }
 
 // sweep removes the folders of processes that have ended.
 func sweep() {

@@ -53,13 +53,16 @@ func Start(t testing.TB, p Program) *Process {
 	if err != nil {
 		t.Fatalf("start %s: %v", p.Name, err)
 	}
-	t.Cleanup(func() {
-		proc.Kill()
-		if t.Failed() {
-			t.Logf("end of the log of %s:\n%s", p.Name, proc.Tail())
-		}
-	})
+	t.Cleanup(func() { proc.finish(t) })
 	return proc
+}
+
+// finish ends the process with its test, and shows what it said when the test failed.
+func (p *Process) finish(t testing.TB) {
+	p.Kill()
+	if t.Failed() {
+		t.Logf("end of the log of %s:\n%s", p.name, p.Tail())
+	}
 }
 
 func start(p Program) (*Process, error) {

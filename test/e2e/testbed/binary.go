@@ -1,0 +1,49 @@
+package testbed
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// binaryOnce builds the binary of this tree, once for a run of the tests, and returns its path. Main removes it.
+// CERTLOOM_E2E_BINARY names one that is built already.
+var binaryOnce = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("CERTLOOM_E2E_BINARY"); path != "" {
+		return path, nil
+	}
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/certloom/certloom").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the product's module: %w", err)
+	}
+	dir, err := os.MkdirTemp("", folderName())
+	if err != nil {
+		return "", fmt.Errorf("make a folder for the binary: %w", err)
+	}
+	path := filepath.Join(dir, "certloom")
+	build := exec.Command("go", "build", "-o", path, "./cmd/certloom")
+	build.Dir = strings.TrimSpace(string(out))
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build certloom: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// Main runs the tests of a package and removes what they share. TestMain exits with what it returns.
+func Main(m *testing.M) int {
+	sweep()
+	defer func() {
+		found, err := filepath.Glob(filepath.Join(os.TempDir(), folderName()+"*"))
+		if err != nil {
+			return
+		}
+		for _, dir := range found {
+			_ = os.RemoveAll(dir) // if it cannot be removed, the next run tries again
+		}
+	}()
+	return m.Run()
+}

@@ -1,0 +1,104 @@
+package testbed
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PostgresVariable names the environment variable with the connection string of a PostgreSQL server that the tests may
+// make databases in.
+const PostgresVariable = "CERTLOOM_TEST_POSTGRES"
+
+// FreshDatabase makes an empty database on the server that dsn names and drops it after the test.
+func FreshDatabase(ctx context.Context, t testing.TB, dsn string) string {
+	t.Helper()
+	name := "certloom_e2e_" + strings.ToLower(rand.Text())
+	if err := execute(ctx, dsn, "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if err := execute(ctx, dsn, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	fresh, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatalf("%s must be a URL: %v", PostgresVariable, err)
+	}
+	fresh.Path = "/" + name
+	return fresh.String()
+}
+
+func execute(ctx context.Context, dsn, statement string) error {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("%s: %w", statement, err)
+	}
+	return nil
+}
+
+// startOnPostgres sets the server up as an operator does, and makes the profiles and credentials of "certloom dev" by
+// the command line.
+func (s *Certloom) startOnPostgres(ctx context.Context, t testing.TB, dsn string, port int) {
+	t.Helper()
+	settings, err := s.writeSettings(dsn, port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.run(ctx, "init", "--config", settings, "--organization", "E2E"); err != nil {
+		t.Fatal(err)
+	}
+	s.program.Args = []string{"server", "--config", settings}
+	s.launch(ctx, t)
+	s.readConnection(t, filepath.Join(s.program.Dir, "data", "admin.json"))
+	s.CLI(ctx, t, "profile", "create", "istio", "--template", "private-mtls", "--issuing-ca", "issuing",
+		"--trust-domain", "cluster.local", "--allow-dns", "**.svc", "--allow-dns", "**.svc.cluster.local")
+	s.CLI(ctx, t, "profile", "create", "server", "--template", "private-server", "--issuing-ca", "issuing",
+		"--allow-dns", "**.svc", "--allow-dns", "**.localhost", "--allow-dns", "**.example.com")
+	s.ACME = map[string]Credential{
+		"istio":  s.CreateCredential(ctx, t, "istio", "e2e"),
+		"server": s.CreateCredential(ctx, t, "server", "e2e"),
+	}
+}
+
+// writeSettings writes the settings file with the files that it names, and returns its path.
+func (s *Certloom) writeSettings(dsn string, port int) (string, error) {
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return "", fmt.Errorf("make a key: %w", err)
+	}
+	settings := fmt.Sprintf(`publicUrl: https://localhost:%d
+dataDir: data
+database: {driver: postgres, dsnFile: dsn}
+keys: {keyFile: master.key}
+listen: {https: "localhost:%d", health: %q}
+tls: {profile: certloom, names: [localhost, 127.0.0.1]}
+`, port, port, strings.TrimPrefix(s.health, "http://"))
+	err := writeFiles(s.program.Dir, map[string][]byte{
+		"dsn": []byte(dsn + "\n"), "master.key": []byte(base64.StdEncoding.EncodeToString(key) + "\n"),
+		"certloom.yaml": []byte(settings),
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Join(s.program.Dir, "data"), 0o700); err != nil {
+		return "", fmt.Errorf("make the data folder: %w", err)
+	}
+	return filepath.Join(s.program.Dir, "certloom.yaml"), nil
+}
