@@ -1,7 +1,6 @@
 package csr_test
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -185,7 +184,7 @@ func selfSigned(t testing.TB) []byte {
 	t.Helper()
 	key := newECDSA(t, elliptic.P256())
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"a.example"}}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, crypto.PublicKey(key.Public()), key)
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,30 +103,37 @@ func split(der []byte) (*parts, error) {
 		return nil, bad("CSR is PEM; its DER is wanted")
 	}
 	var (
-		p              parts
-		outer, element cryptobyte.String
-		version        int
+		p           parts
+		outer, info cryptobyte.String
 	)
 	input := cryptobyte.String(der)
-	if !input.ReadASN1(&outer, asn1.SEQUENCE) || !outer.ReadASN1Element(&element, asn1.SEQUENCE) ||
+	if !input.ReadASN1(&outer, asn1.SEQUENCE) || !outer.ReadASN1Element(&info, asn1.SEQUENCE) ||
 		!outer.ReadASN1(&p.algorithm, asn1.SEQUENCE) || !outer.ReadASN1BitStringAsBytes(&p.signature) {
 		return nil, bad("CSR is not a DER encoded certification request (RFC 2986)")
 	}
 	if !input.Empty() || !outer.Empty() {
 		return nil, bad("CSR has bytes after its end")
 	}
-	p.tbs = element
-	var info, spki cryptobyte.String
+	p.tbs = info
+	return &p, p.splitInfo(info)
+}
+
+// splitInfo takes the CertificationRequestInfo apart.
+func (p *parts) splitInfo(element cryptobyte.String) error {
+	var (
+		info, spki cryptobyte.String
+		version    int
+	)
 	if !element.ReadASN1(&info, asn1.SEQUENCE) || !info.ReadASN1Integer(&version) ||
 		!info.ReadASN1(&p.subject, asn1.SEQUENCE) || !info.ReadASN1Element(&spki, asn1.SEQUENCE) ||
 		!info.ReadASN1(&p.attributes, attributesTag) || !info.Empty() {
-		return nil, bad("CSR's certification request info is not as RFC 2986 has it")
+		return bad("CSR's certification request info is not as RFC 2986 has it")
 	}
 	if version != 0 {
-		return nil, bad("CSR has version %d, not 0 (RFC 2986 section 4.1)", version)
+		return bad("CSR has version %d, not 0 (RFC 2986 section 4.1)", version)
 	}
 	p.spki = spki
-	return &p, nil
+	return nil
 }
 
 // checkSignature checks that the request was signed by the key in it (RFC 2986 section 3).

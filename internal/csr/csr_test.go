@@ -40,7 +40,8 @@ func TestParseReadsMeshShapes(t *testing.T) {
 		"workload/no-subject": {x509.CertificateRequest{URIs: uris(workload)}, "", pki.Names{URIs: []string{workload}}},
 		"istio-csr-serving": {
 			x509.CertificateRequest{Subject: emptyOrganization, DNSNames: []string{"cert-manager-istio-csr.cert-manager.svc"}},
-			"", pki.Names{DNS: []string{"cert-manager-istio-csr.cert-manager.svc"}},
+			"",
+			pki.Names{DNS: []string{"cert-manager-istio-csr.cert-manager.svc"}},
 		},
 		"istiod": {
 			x509.CertificateRequest{

@@ -10,14 +10,14 @@ import (
 
 // point makes a key of any coordinates.
 func point(curve elliptic.Curve, x, y *big.Int) *ecdsa.PublicKey {
-	return &ecdsa.PublicKey{Curve: curve, X: x, Y: y}
+	return &ecdsa.PublicKey{Curve: curve, X: x, Y: y} //nolint:staticcheck // bad points can be made of coordinates only
 }
 
 // widePoint is a point of P-384 under the name of P-256.
 func widePoint(t testing.TB) *ecdsa.PublicKey {
 	t.Helper()
 	key := newECDSA(t, elliptic.P384())
-	return point(elliptic.P256(), key.X, key.Y) //nolint:staticcheck // bad points can be made of coordinates only
+	return point(elliptic.P256(), key.X, key.Y) //nolint:staticcheck // as above
 }
 
 func negated(t testing.TB) *ecdsa.PublicKey {
@@ -35,7 +35,7 @@ func unreduced(t testing.TB) *ecdsa.PublicKey {
 
 // numbers returns a source of odd numbers of a size in bits, the same ones each time.
 func numbers(seed uint64) func(bits int) *big.Int {
-	source := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // the same numbers each time are wanted
+	source := rand.New(rand.NewPCG(seed, seed))
 	return func(bits int) *big.Int {
 		raw := make([]byte, bits/8+1)
 		for i := range raw {

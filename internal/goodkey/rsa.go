@@ -94,7 +94,7 @@ func remainder(n *big.Int, m uint64) uint64 {
 
 // powerOfExponent reports whether residue is 65537 to some power modulo prime.
 func powerOfExponent(residue, prime uint32) bool {
-	generator := uint32(exponent % prime)
+	generator := exponent % prime
 	for power := generator; ; power = power * generator % prime {
 		if power == residue {
 			return true

@@ -6,11 +6,13 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -189,57 +191,70 @@ func compareBody(r Request, body io.Reader, at netip.AddrPort, h hop) error {
 
 // follow judges where a redirect leads to.
 func (v *Validator) follow(from hop, location string, seen []string) (hop, error) {
-	refuse := func(why string) (hop, error) {
-		return hop{}, fault.New(fault.IncorrectResponse, "%s redirects to %s: %s", shownURL(from.url), shown(location), why)
+	next, err := v.redirect(from.url, location)
+	if err == nil && slices.Contains(seen, next.url.String()) {
+		err = errors.New("it was there before")
 	}
-	if len(location) > 2*maxTarget {
-		return refuse("address is too long")
-	}
-	to, err := from.url.Parse(location)
 	if err != nil {
-		return refuse("not a URL")
+		return hop{}, fault.New(fault.IncorrectResponse, "%s redirects to %s: %v", shownURL(from.url), shown(location), err)
+	}
+	return next, nil
+}
+
+// redirect reads a Location. The error says why we do not go there, in words of ours.
+func (v *Validator) redirect(from *url.URL, location string) (hop, error) {
+	if len(location) > 2*maxTarget {
+		return hop{}, errors.New("address is too long")
+	}
+	to, err := from.Parse(location)
+	if err != nil {
+		return hop{}, errors.New("not a URL")
 	}
 	to.Fragment, to.RawFragment = "", ""
-	var port uint16
+	port, err := v.redirectPort(to)
+	if err != nil {
+		return hop{}, err
+	}
+	if _, err := netip.ParseAddr(to.Hostname()); err == nil {
+		return hop{}, errors.New("host is an IP address, not a name")
+	}
+	name, err := canonicalName(to.Hostname())
+	switch {
+	case to.User != nil:
+		return hop{}, errors.New("it has user information")
+	case err != nil:
+		return hop{}, errors.New("host is not a DNS name")
+	case len(to.RequestURI()) > maxTarget:
+		return hop{}, fmt.Errorf("path has more than %d bytes", maxTarget)
+	}
+	// The canonical name is what is resolved, so it is also what the request names.
+	if explicit := to.Port(); explicit != "" {
+		to.Host = net.JoinHostPort(name, explicit)
+	} else {
+		to.Host = name
+	}
+	return hop{url: to, identifier: pki.Identifier{Type: pki.DNS, Value: name}, port: port, redirected: true}, nil
+}
+
+// redirectPort returns the port of a redirect: one of ours, and no other service of a host.
+func (v *Validator) redirectPort(to *url.URL) (uint16, error) {
+	port := v.httpPort
 	switch to.Scheme {
 	case "http":
-		port = v.httpPort
 	case "https":
 		port = v.tlsPort
 	default:
-		return refuse("scheme is not http or https")
+		return 0, errors.New("scheme is not http or https")
 	}
-	if explicit := to.Port(); explicit != "" {
-		number, err := strconv.ParseUint(explicit, 10, 16)
-		if err != nil || (uint16(number) != v.httpPort && uint16(number) != v.tlsPort) {
-			return refuse("port is not " + strconv.Itoa(int(v.httpPort)) + " or " + strconv.Itoa(int(v.tlsPort)))
-		}
-		port = uint16(number)
+	explicit := to.Port()
+	if explicit == "" {
+		return port, nil
 	}
-	host := to.Hostname()
-	if _, err := netip.ParseAddr(host); err == nil {
-		return refuse("host is an IP address, not a name")
+	number, err := strconv.ParseUint(explicit, 10, 16)
+	if err != nil || (uint16(number) != v.httpPort && uint16(number) != v.tlsPort) {
+		return 0, fmt.Errorf("port is not %d or %d", v.httpPort, v.tlsPort)
 	}
-	name, err := canonicalName(host)
-	switch {
-	case to.User != nil:
-		return refuse("it has user information")
-	case err != nil:
-		return refuse("host is not a DNS name")
-	case len(to.RequestURI()) > maxTarget:
-		return refuse("path has more than " + strconv.Itoa(maxTarget) + " bytes")
-	}
-	// The canonical name is what is resolved, so it is also what the request names.
-	to.Host = name
-	if explicit := to.Port(); explicit != "" {
-		to.Host = net.JoinHostPort(name, explicit)
-	}
-	for _, visited := range seen {
-		if visited == to.String() {
-			return refuse("it was there before")
-		}
-	}
-	return hop{url: to, identifier: pki.Identifier{Type: pki.DNS, Value: name}, port: port, redirected: true}, nil
+	return uint16(number), nil
 }
 
 // shownURL is a URL of ours, or one that follow has judged, for a sentence.
