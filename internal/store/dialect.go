@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
@@ -20,6 +21,9 @@ type dialect struct {
 	// numbered rewrites the placeholders. SQLite would take "$1" for a name and number it by its first appearance;
 	// its own "?1" says which argument it is.
 	numbered func(query string) string
+	// utf8 replaces what is not text in the arguments of a statement: PostgreSQL refuses a NUL and bytes that are not
+	// UTF-8, which clients may send (as a User-Agent, in a URL); SQLite stores any bytes.
+	utf8 bool
 	// prepare keeps prepared statements on the connection. pgx does that by itself.
 	prepare bool
 	// certificateIDs is the query for n ($1) fresh certificate IDs. With several writers they come from a sequence;
@@ -52,10 +56,24 @@ func postgresDialect() *dialect {
 		name:           "postgres",
 		begin:          "BEGIN",
 		forUpdate:      " FOR UPDATE",
+		utf8:           true,
 		numbered:       func(query string) string { return query },
 		certificateIDs: `SELECT nextval('certificate_id') FROM generate_series(1, $1::bigint)`,
 		down:           postgresDown,
 	}
+}
+
+// arguments makes the arguments of a statement acceptable. It changes them in place.
+func (d *dialect) arguments(args []any) []any {
+	if !d.utf8 {
+		return args
+	}
+	for i, arg := range args {
+		if text, ok := arg.(string); ok && (strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text)) {
+			args[i] = strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "\ufffd")
+		}
+	}
+	return args
 }
 
 func sqliteDown(err error) bool {

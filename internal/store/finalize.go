@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,9 +54,10 @@ func positions(list string) ([]int, error) {
 	for text := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("stored position %q: %w", text, err)
 		}
 		all = append(all, n)
 	}
+	slices.Sort(all)
 	return all, nil
 }

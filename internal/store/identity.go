@@ -56,9 +56,6 @@ func (s *Store) Identities(ctx context.Context, filter pki.IdentityFilter, now t
 	limit := bounded(filter.Limit)
 	var all []pki.Identity
 	for _, within := range ranges {
-		if filter.After != "" {
-			within.low = max(within.low, filter.After+"\x00")
-		}
 		part, err := s.identitiesWithin(ctx, within, filter, now, limit-len(all))
 		if err != nil {
 			return nil, s.readError("read identities", err)

@@ -102,6 +102,9 @@ func (s *Store) identitiesWithin(ctx context.Context, within nameRange, filter p
 ) ([]pki.Identity, error) {
 	var w where
 	within.conditions(&w)
+	if filter.After != "" {
+		w.add("i.name > ?", filter.After)
+	}
 	if filter.ProfileID != "" {
 		w.add("s.profile_id = ?", string(filter.ProfileID))
 	}

@@ -108,7 +108,7 @@ func (s *Store) Ping(ctx context.Context) error {
 // query runs a reading statement on the pool. The caller closes the rows.
 func (s *Store) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if !s.dialect.prepare {
-		return s.reader.QueryContext(ctx, query, args...)
+		return s.reader.QueryContext(ctx, query, s.dialect.arguments(args)...)
 	}
 	stmt, err := s.statement(ctx, query)
 	if err != nil {
@@ -126,7 +126,7 @@ func (f failedRow) Scan(...any) error { return f.err }
 
 func (s *Store) queryRow(ctx context.Context, query string, args ...any) row {
 	if !s.dialect.prepare {
-		return s.reader.QueryRowContext(ctx, query, args...)
+		return s.reader.QueryRowContext(ctx, query, s.dialect.arguments(args)...)
 	}
 	stmt, err := s.statement(ctx, query)
 	if err != nil {

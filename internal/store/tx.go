@@ -88,7 +88,7 @@ func (t *tx) change(ctx context.Context, query string, args ...any) (int64, erro
 
 func (t *tx) run(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	if !t.store().dialect.prepare {
-		return t.session.conn.ExecContext(ctx, query, args...)
+		return t.session.conn.ExecContext(ctx, query, t.store().dialect.arguments(args)...)
 	}
 	stmt, err := t.statement(ctx, query)
 	if err != nil {
@@ -100,7 +100,7 @@ func (t *tx) run(ctx context.Context, query string, args ...any) (sql.Result, er
 // query runs a reading statement. The caller closes the rows before the next statement.
 func (t *tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	if !t.store().dialect.prepare {
-		return t.session.conn.QueryContext(ctx, query, args...)
+		return t.session.conn.QueryContext(ctx, query, t.store().dialect.arguments(args)...)
 	}
 	stmt, err := t.statement(ctx, query)
 	if err != nil {
@@ -111,7 +111,7 @@ func (t *tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, e
 
 func (t *tx) queryRow(ctx context.Context, query string, args ...any) row {
 	if !t.store().dialect.prepare {
-		return t.session.conn.QueryRowContext(ctx, query, args...)
+		return t.session.conn.QueryRowContext(ctx, query, t.store().dialect.arguments(args)...)
 	}
 	stmt, err := t.statement(ctx, query)
 	if err != nil {
