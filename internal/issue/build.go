@@ -137,7 +137,7 @@ func (s *stopwatch) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts
 	begin := s.now()
 	signature, err := s.Signer.Sign(random, digest, opts)
 	s.took += s.now().Sub(begin)
-	return signature, err //nolint:wrapcheck // the caller names the operation
+	return signature, err
 }
 
 // judgeWatch measures how long judging and signing take together.

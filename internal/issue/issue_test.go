@@ -269,14 +269,16 @@ func TestIssueNames(t *testing.T) {
 		check   func(*x509.Certificate) bool
 	}{
 		"dns with common name": {
-			s.ServerProfile(), testca.Request{CommonName: "A.example.com", DNS: []string{"b.example.com", "*.example.com"}},
+			s.ServerProfile(),
+			testca.Request{CommonName: "A.example.com", DNS: []string{"b.example.com", "*.example.com"}},
 			[]pki.Identifier{{Type: "dns", Value: "a.example.com"}, {Type: "dns", Value: "b.example.com"}, {Type: "dns", Value: "*.example.com"}},
 			func(c *x509.Certificate) bool {
 				return c.Subject.CommonName == "a.example.com" && slices.Equal(c.DNSNames, []string{"*.example.com", "a.example.com", "b.example.com"})
 			},
 		},
 		"addresses": {
-			s.ServerProfile(), testca.Request{IPs: []string{"10.0.0.1", "fd00::1"}},
+			s.ServerProfile(),
+			testca.Request{IPs: []string{"10.0.0.1", "fd00::1"}},
 			[]pki.Identifier{{Type: "ip", Value: "10.0.0.1"}, {Type: "ip", Value: "fd00::1"}},
 			func(c *x509.Certificate) bool {
 				return len(c.IPAddresses) == 2 && c.IPAddresses[0].String() == "10.0.0.1" && c.IPAddresses[1].String() == "fd00::1"
@@ -291,13 +293,17 @@ func TestIssueNames(t *testing.T) {
 			},
 		},
 		"client by API": {
-			s.ClientProfile(), testca.Request{CommonName: "db.example.com"}, []pki.Identifier{{Type: "dns", Value: "db.example.com"}},
+			s.ClientProfile(),
+			testca.Request{CommonName: "db.example.com"},
+			[]pki.Identifier{{Type: "dns", Value: "db.example.com"}},
 			func(c *x509.Certificate) bool {
 				return slices.Equal(c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth})
 			},
 		},
 		"intermediate": {
-			s.IntermediateProfile(), testca.Request{CommonName: "istiod CA", CA: true}, nil,
+			s.IntermediateProfile(),
+			testca.Request{CommonName: "istiod CA", CA: true},
+			nil,
 			func(c *x509.Certificate) bool {
 				return c.IsCA && c.MaxPathLenZero && c.Subject.CommonName == "istiod CA" && c.KeyUsage == x509.KeyUsageCertSign|x509.KeyUsageCRLSign &&
 					len(c.ExtKeyUsage) == 0

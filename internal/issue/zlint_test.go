@@ -67,11 +67,13 @@ func TestZLintAgrees(t *testing.T) {
 			}{
 				{s.MeshProfile(), testca.Request{URIs: []string{testca.SPIFFE}}, nil},
 				{
-					s.MeshProfile(), testca.Request{URIs: []string{testca.SPIFFE}, DNS: []string{"istiod.istio-system.svc"}, IPs: []string{"10.0.0.1"}},
+					s.MeshProfile(),
+					testca.Request{URIs: []string{testca.SPIFFE}, DNS: []string{"istiod.istio-system.svc"}, IPs: []string{"10.0.0.1"}},
 					[]pki.Identifier{{Type: pki.DNS, Value: "istiod.istio-system.svc"}, {Type: pki.IP, Value: "10.0.0.1"}},
 				},
 				{
-					s.ServerProfile(), testca.Request{CommonName: "a.example.com", DNS: []string{"*.example.com"}, IPs: []string{"fd00::1"}},
+					s.ServerProfile(),
+					testca.Request{CommonName: "a.example.com", DNS: []string{"*.example.com"}, IPs: []string{"fd00::1"}},
 					[]pki.Identifier{{Type: pki.DNS, Value: "a.example.com"}, {Type: pki.DNS, Value: "*.example.com"}, {Type: pki.IP, Value: "fd00::1"}},
 				},
 				{s.ClientProfile(), testca.Request{CommonName: "a.example.com"}, []pki.Identifier{{Type: pki.DNS, Value: "a.example.com"}}},

@@ -69,6 +69,12 @@ func (i *Issuer) checkWant(w *Want) error {
 		return i.checkWantCA(w)
 	case i.self:
 		return fmt.Errorf("lint: a certificate signed by its own key is not that of a CA")
+	}
+	return checkWantLeaf(w)
+}
+
+func checkWantLeaf(w *Want) error {
+	switch {
 	case len(w.Names.DNS)+len(w.Names.IPs)+len(w.Names.URIs) == 0:
 		return fmt.Errorf("lint: certificate has no name")
 	case slices.Contains(w.KeyUsage, certSign) || slices.Contains(w.KeyUsage, crlSign):
@@ -114,28 +120,40 @@ func checkNames(names *pki.Names) error {
 	return nil
 }
 
-// body is a TBSCertificate taken apart.
+// body is a TBSCertificate taken apart (RFC 5280 section 4.1).
 type body struct {
-	issuer, subject, spki cryptobyte.String
-	extensions            cryptobyte.String
+	version, serial cryptobyte.String // content
+	algorithm       cryptobyte.String // element
+	issuer          cryptobyte.String // element
+	validity        cryptobyte.String // content
+	subject, spki   cryptobyte.String // elements
+	extensions      cryptobyte.String // content of the SEQUENCE
 }
 
-// checkBody compares the elements of a TBSCertificate in their order (RFC 5280 section 4.1).
-func (i *Issuer) checkBody(tbs []byte, w *Want) error {
-	var content, version, algorithm, validity, outer cryptobyte.String
-	var serial cryptobyte.String
+// readBody takes the bytes apart. The elements that RFC 5280 forbids or that we never make (unique identifiers) are
+// not among those that it knows.
+func readBody(tbs []byte) (*body, bool) {
 	var b body
+	var content, outer cryptobyte.String
 	input := cryptobyte.String(tbs)
 	if !input.ReadASN1(&content, asn1.SEQUENCE) || !input.Empty() ||
-		!content.ReadASN1(&version, tagVersion) ||
-		!content.ReadASN1(&serial, asn1.INTEGER) ||
-		!content.ReadASN1Element(&algorithm, asn1.SEQUENCE) ||
+		!content.ReadASN1(&b.version, tagVersion) ||
+		!content.ReadASN1(&b.serial, asn1.INTEGER) ||
+		!content.ReadASN1Element(&b.algorithm, asn1.SEQUENCE) ||
 		!content.ReadASN1Element(&b.issuer, asn1.SEQUENCE) ||
-		!content.ReadASN1(&validity, asn1.SEQUENCE) ||
+		!content.ReadASN1(&b.validity, asn1.SEQUENCE) ||
 		!content.ReadASN1Element(&b.subject, asn1.SEQUENCE) ||
 		!content.ReadASN1Element(&b.spki, asn1.SEQUENCE) ||
-		!content.ReadASN1(&outer, tagExtensions) || !content.Empty() ||
-		!outer.ReadASN1(&b.extensions, asn1.SEQUENCE) || !outer.Empty() {
+		!content.ReadASN1(&outer, tagExtensions) || !content.Empty() {
+		return nil, false
+	}
+	return &b, outer.ReadASN1(&b.extensions, asn1.SEQUENCE) && outer.Empty()
+}
+
+// checkBody compares a TBSCertificate with the decision, element by element.
+func (i *Issuer) checkBody(tbs []byte, w *Want) error {
+	b, ok := readBody(tbs)
+	if !ok {
 		return fmt.Errorf("certificate does not consist of version, serial, algorithm, names, validity, key and extensions alone")
 	}
 	issuer := i.subject
@@ -145,16 +163,16 @@ func (i *Issuer) checkBody(tbs []byte, w *Want) error {
 	var dates [34]byte // two GeneralizedTimes
 	wantDates := appendTime(appendTime(dates[:0], w.NotBefore), w.NotAfter)
 	switch {
-	case string(version) != "\x02\x01\x02":
+	case string(b.version) != "\x02\x01\x02":
 		return fmt.Errorf("version is not 3")
-	case !bytes.Equal(serial, w.Serial.Bytes()):
-		return fmt.Errorf("serial is %x, not %s", []byte(serial), w.Serial)
-	case !bytes.Equal(algorithm, i.algorithm):
-		return fmt.Errorf("signature algorithm is %x, not %x, that of the CA's key", []byte(algorithm), i.algorithm)
+	case !bytes.Equal(b.serial, w.Serial.Bytes()):
+		return fmt.Errorf("serial is %x, not %s", []byte(b.serial), w.Serial)
+	case !bytes.Equal(b.algorithm, i.algorithm):
+		return fmt.Errorf("signature algorithm is %x, not %x, that of the CA's key", []byte(b.algorithm), i.algorithm)
 	case !bytes.Equal(b.issuer, issuer):
 		return fmt.Errorf("issuer is %x, not the CA's subject %x", []byte(b.issuer), issuer)
-	case !bytes.Equal(validity, wantDates):
-		return fmt.Errorf("validity is %q, not %q", []byte(validity), wantDates)
+	case !bytes.Equal(b.validity, wantDates):
+		return fmt.Errorf("validity is %q, not %q", []byte(b.validity), wantDates)
 	case !bytes.Equal(b.spki, w.SPKI):
 		return fmt.Errorf("public key is not that of the request")
 	}
@@ -164,7 +182,7 @@ func (i *Issuer) checkBody(tbs []byte, w *Want) error {
 	if err := checkKeyUsage(b.spki, w.KeyUsage); err != nil {
 		return err
 	}
-	return i.checkExtensions(&b, w)
+	return i.checkExtensions(b, w)
 }
 
 // checkSubject compares the subject: an organization and a common name, each in an RDN of its own, or nothing.

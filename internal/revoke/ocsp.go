@@ -189,21 +189,31 @@ var errOCSP = errors.New("not an OCSP request for one certificate (RFC 6960 sect
 
 // parseOCSP reads an OCSPRequest. A signature on it is not looked at: everybody may ask.
 func parseOCSP(der []byte) (*ocspQuery, error) {
-	var outer, tbs, requests, request, certID, extensions cryptobyte.String
+	var outer, tbs cryptobyte.String
 	input := cryptobyte.String(der)
-	hasExtensions := false
-	if len(der) > maxOCSPRequest ||
-		!input.ReadASN1(&outer, asn1.SEQUENCE) || !input.Empty() || !outer.ReadASN1(&tbs, asn1.SEQUENCE) ||
-		!outer.SkipOptionalASN1(tag0) || !outer.Empty() ||
-		!tbs.SkipOptionalASN1(tag0) || !tbs.SkipOptionalASN1(tag1) ||
-		!tbs.ReadASN1(&requests, asn1.SEQUENCE) || !tbs.ReadOptionalASN1(&extensions, &hasExtensions, tag2) || !tbs.Empty() ||
-		!requests.ReadASN1(&request, asn1.SEQUENCE) || !requests.Empty() ||
-		!request.ReadASN1Element(&certID, asn1.SEQUENCE) || !request.SkipOptionalASN1(tag0) || !request.Empty() {
+	if len(der) > maxOCSPRequest || !input.ReadASN1(&outer, asn1.SEQUENCE) || !input.Empty() ||
+		!outer.ReadASN1(&tbs, asn1.SEQUENCE) || !outer.SkipOptionalASN1(tag0) || !outer.Empty() {
 		return nil, errOCSP
 	}
-	q := &ocspQuery{certID: certID}
-	if !q.readCertID(certID) || (hasExtensions && !q.readExtensions(extensions)) {
+	q := new(ocspQuery)
+	if !q.readTBS(tbs) {
 		return nil, errOCSP
 	}
 	return q, nil
+}
+
+// readTBS reads the content of a TBSRequest: version, requestorName, requestList, requestExtensions.
+func (q *ocspQuery) readTBS(tbs cryptobyte.String) bool {
+	var requests, request, certID, extensions cryptobyte.String
+	hasExtensions := false
+	if !tbs.SkipOptionalASN1(tag0) || !tbs.SkipOptionalASN1(tag1) || !tbs.ReadASN1(&requests, asn1.SEQUENCE) ||
+		!tbs.ReadOptionalASN1(&extensions, &hasExtensions, tag2) || !tbs.Empty() {
+		return false
+	}
+	if !requests.ReadASN1(&request, asn1.SEQUENCE) || !requests.Empty() ||
+		!request.ReadASN1Element(&certID, asn1.SEQUENCE) || !request.SkipOptionalASN1(tag0) || !request.Empty() {
+		return false
+	}
+	q.certID = certID
+	return q.readCertID(certID) && (!hasExtensions || q.readExtensions(extensions))
 }

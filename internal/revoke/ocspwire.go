@@ -23,13 +23,22 @@ import (
 
 // readCertID reads a CertID (RFC 6960 section 4.1.1).
 func (q *ocspQuery) readCertID(element cryptobyte.String) bool {
-	var content, algorithm, oid, parameters, nameHash, keyHash cryptobyte.String
+	var content, algorithm, nameHash, keyHash cryptobyte.String
 	serial := new(big.Int)
 	if !element.ReadASN1(&content, asn1.SEQUENCE) || !content.ReadASN1(&algorithm, asn1.SEQUENCE) ||
-		!algorithm.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) ||
-		(!algorithm.Empty() && (!algorithm.ReadASN1(&parameters, asn1.NULL) || !parameters.Empty() || !algorithm.Empty())) ||
 		!content.ReadASN1(&nameHash, asn1.OCTET_STRING) || !content.ReadASN1(&keyHash, asn1.OCTET_STRING) ||
 		!content.ReadASN1Integer(serial) || !content.Empty() {
+		return false
+	}
+	q.nameHash, q.keyHash, q.serial = nameHash, keyHash, pki.SerialFromInt(serial)
+	return q.readHash(algorithm)
+}
+
+// readHash reads the content of the AlgorithmIdentifier of a hash, whose parameters are NULL or absent.
+func (q *ocspQuery) readHash(algorithm cryptobyte.String) bool {
+	var oid, null cryptobyte.String
+	if !algorithm.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) ||
+		(!algorithm.Empty() && (!algorithm.ReadASN1(&null, asn1.NULL) || !null.Empty() || !algorithm.Empty())) {
 		return false
 	}
 	switch string(oid) {
@@ -44,7 +53,6 @@ func (q *ocspQuery) readCertID(element cryptobyte.String) bool {
 	default:
 		return false
 	}
-	q.nameHash, q.keyHash, q.serial = nameHash, keyHash, pki.SerialFromInt(serial)
 	return true
 }
 
@@ -100,7 +108,7 @@ func (r *Revoker) signOCSP(ctx context.Context, issuer *responder, q *ocspQuery,
 	}
 	data, err := responseData(issuer.certificate.RawSubject, q, s, now, next)
 	if err != nil {
-		return nil, fmt.Errorf("build answer: %w", err)
+		return nil, err
 	}
 	signature, err := crypto.SignMessage(key, r.config.Random, data, opts)
 	if err != nil {
@@ -122,7 +130,15 @@ func (r *Revoker) signOCSP(ctx context.Context, issuer *responder, q *ocspQuery,
 			})
 		})
 	})
-	return b.Bytes()
+	return built(&b)
+}
+
+func built(b *cryptobyte.Builder) ([]byte, error) {
+	der, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("encode answer: %w", err)
+	}
+	return der, nil
 }
 
 // responseData encodes a ResponseData with one SingleResponse.
@@ -151,7 +167,7 @@ func responseData(responder []byte, q *ocspQuery, s status, now, next time.Time)
 			})
 		})
 	})
-	return b.Bytes()
+	return built(&b)
 }
 
 // addStatus adds a CertStatus.
