@@ -80,6 +80,7 @@ type authorityStage struct {
 	*issue.Authority
 	ledger  *caLedger
 	signers *keys.Signers
+	vault   *keys.Vault
 }
 
 func newAuthorityStage(t testing.TB) *authorityStage {
@@ -107,7 +108,7 @@ func newAuthorityStage(t testing.TB) *authorityStage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &authorityStage{authority, ledger, signers}
+	return &authorityStage{authority, ledger, signers, vault}
 }
 
 func by() audit.By { return audit.By{Actor: audit.Actor{Kind: audit.System, ID: "test"}} }
