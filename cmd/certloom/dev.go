@@ -36,7 +36,9 @@ It listens on --listen (ACME, REST API, console) and, two ports higher on 127.0.
   certloom dev --data /tmp/ca --listen localhost:9443
   certloom dev --demo-workloads 50     # 50 simulated workloads get and renew short certificates`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDev(cmd.Context(), cmd.OutOrStdout(), o, workloads) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runDev(cmd.Context(), cmd.OutOrStdout(), o, workloads)
+		},
 	}
 	flags := c.Flags()
 	flags.StringVar(&o.Data, "data", "certloom-data", "folder for the database, the keys and dev.json")
@@ -62,18 +64,12 @@ func runDev(ctx context.Context, out io.Writer, o server.DevOptions, workloads i
 	if err != nil {
 		return cli.UsageError(err)
 	}
-	listeners, err := server.Bind(ctx, settings.Listen)
+	start := server.Config{Settings: settings, Version: version, Logger: logger, Now: time.Now}
+	listeners, parts, err := server.StartDev(ctx, start, rand.Reader)
 	if err != nil {
 		return cli.UsageError(err)
 	}
 	defer listeners.Close()
-	if err := server.PrepareDev(settings, rand.Reader); err != nil {
-		return cli.UsageError(err)
-	}
-	parts, err := server.Open(ctx, server.Config{Settings: settings, Version: version, Logger: logger, Now: time.Now}, true)
-	if err != nil {
-		return cli.UsageError(err)
-	}
 	defer func() { err = errors.Join(err, parts.Close()) }()
 	connection, err := parts.SetUpDev(ctx)
 	if err != nil {

@@ -60,15 +60,11 @@ func runServer(ctx context.Context, file string) (err error) {
 	if err != nil {
 		return cli.UsageError(err)
 	}
-	listeners, err := server.Bind(ctx, settings.Listen)
+	listeners, parts, err := server.Start(ctx, server.Config{Settings: settings, Version: version, Logger: logger, Now: time.Now}, false)
 	if err != nil {
 		return cli.UsageError(err)
 	}
 	defer listeners.Close()
-	parts, err := server.Open(ctx, server.Config{Settings: settings, Version: version, Logger: logger, Now: time.Now}, false)
-	if err != nil {
-		return cli.UsageError(err)
-	}
 	defer func() { err = errors.Join(err, parts.Close()) }()
 	running, err := server.New(ctx, parts, listeners)
 	if err != nil {

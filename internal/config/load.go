@@ -21,11 +21,11 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := Parse(raw, filepath.Dir(path))
-	if err != nil {
-		return nil, fmt.Errorf("settings file %s:\n%w", path, err)
+	c, err := decode(raw, filepath.Dir(path))
+	if err == nil {
+		err = errors.Join(c.Check(), c.checkFiles())
 	}
-	if err := c.checkFiles(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("settings file %s:\n%w", path, err)
 	}
 	return c, nil
@@ -50,6 +50,18 @@ func readBounded(path string) ([]byte, error) {
 // Parse reads settings from YAML and checks them, without looking at any file. Relative paths become relative to dir.
 // Unknown and repeated keys are refused.
 func Parse(raw []byte, dir string) (*Config, error) {
+	c, err := decode(raw, dir)
+	if err == nil {
+		err = c.Check()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// decode reads settings that were not checked yet.
+func decode(raw []byte, dir string) (*Config, error) {
 	c := Default()
 	decoder := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict(), yaml.DisallowUnknownField())
 	if err := decoder.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
@@ -61,9 +73,6 @@ func Parse(raw []byte, dir string) (*Config, error) {
 		return nil, errors.New("there is more than one YAML document in the file; one is wanted")
 	}
 	c.resolve(dir)
-	if err := c.Check(); err != nil {
-		return nil, err
-	}
 	return &c, nil
 }
 

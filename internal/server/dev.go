@@ -88,8 +88,8 @@ func devNames() []string {
 	return names
 }
 
-// PrepareDev makes the data folder and its key file, before Open needs them.
-func PrepareDev(settings *config.Config, random io.Reader) error {
+// prepareDev makes the data folder and its key file, before Open needs them.
+func prepareDev(settings *config.Config, random io.Reader) error {
 	if err := os.MkdirAll(settings.DataDir, dataMode); err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
@@ -100,7 +100,7 @@ func PrepareDev(settings *config.Config, random io.Reader) error {
 		}
 		return nil
 	}
-	if _, err := os.Stat(filepath.Join(settings.DataDir, "certloom.db")); err == nil {
+	if _, err := os.Stat(databaseFile(settings)); err == nil {
 		return fmt.Errorf("%s has a database but not the key file %s that opens its CA keys; put the file back,"+
 			" or remove the folder to start anew", settings.DataDir, settings.Keys.KeyFile)
 	}

@@ -35,18 +35,11 @@ func startDev(t *testing.T, dir, listen string, workloads int) *dev {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	listeners, err := server.Bind(ctx, settings.Listen)
+	listeners, parts, err := server.StartDev(ctx, server.Config{
+		Settings: settings, Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: time.Now,
+	}, rand.Reader)
 	if err != nil {
 		cancel()
-		t.Fatal(err)
-	}
-	if err := server.PrepareDev(settings, rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	parts, err := server.Open(ctx, server.Config{
-		Settings: settings, Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: time.Now,
-	}, true)
-	if err != nil {
 		t.Fatal(err)
 	}
 	connection, err := parts.SetUpDev(ctx)

@@ -113,7 +113,7 @@ func openStore(ctx context.Context, c Config, create bool) (*store.Store, error)
 		}
 		return opened, nil
 	}
-	path := filepath.Join(s.DataDir, "certloom.db")
+	path := databaseFile(s)
 	if !create {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			return nil, uninitialized(path)
@@ -127,6 +127,11 @@ func openStore(ctx context.Context, c Config, create bool) (*store.Store, error)
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	return opened, nil
+}
+
+// databaseFile is where SQLite keeps everything.
+func databaseFile(settings *config.Config) string {
+	return filepath.Join(settings.DataDir, "certloom.db")
 }
 
 func uninitialized(where string) error {
