@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -21,6 +22,9 @@ type dialect struct {
 	// numbered rewrites the placeholders. SQLite would take "$1" for a name and number it by its first appearance;
 	// its own "?1" says which argument it is.
 	numbered func(query string) string
+	// placeholder is the n-th one of a long list. SQLite's driver asks for the name of each, which takes time that grows
+	// with their number, unless they have none.
+	placeholder func(n int) string
 	// utf8 replaces what is not text in the arguments of a statement: PostgreSQL refuses a NUL and bytes that are not
 	// UTF-8, which clients may send (as a User-Agent, in a URL); SQLite stores any bytes.
 	utf8 bool
@@ -40,10 +44,11 @@ var (
 
 func sqliteDialect() *dialect {
 	return &dialect{
-		name:     "sqlite",
-		begin:    "BEGIN IMMEDIATE",
-		numbered: func(query string) string { return strings.ReplaceAll(query, "$", "?") },
-		prepare:  true,
+		name:        "sqlite",
+		begin:       "BEGIN IMMEDIATE",
+		numbered:    func(query string) string { return strings.ReplaceAll(query, "$", "?") },
+		placeholder: func(int) string { return "?" },
+		prepare:     true,
 		certificateIDs: `WITH RECURSIVE fresh (id, n) AS (
 			SELECT coalesce(max(id), 0) + 1, 1 FROM certificate UNION ALL SELECT id + 1, n + 1 FROM fresh WHERE n < $1)
 			SELECT id FROM fresh`,
@@ -58,6 +63,7 @@ func postgresDialect() *dialect {
 		forUpdate:      " FOR UPDATE",
 		utf8:           true,
 		numbered:       func(query string) string { return query },
+		placeholder:    func(n int) string { return "$" + strconv.Itoa(n) },
 		certificateIDs: `SELECT nextval('certificate_id') FROM generate_series(1, $1::bigint)`,
 		down:           postgresDown,
 	}

@@ -31,56 +31,37 @@ type statementTexts struct {
 
 func newStatementTexts(d *dialect) *statementTexts {
 	return &statementTexts{
-		events:           insertText(`INSERT INTO event (`+eventColumns+`)`, eventWidth, ""),
-		certificates:     insertText(`INSERT INTO certificate (`+certificateColumns+`)`, certificateWidth, ` ON CONFLICT DO NOTHING`),
-		identities:       listText(`SELECT id, name, newest FROM identity WHERE name IN `, ` ORDER BY name`+d.forUpdate),
-		claimIdentities:  insertText(claimIdentity, claimWidth, ` ON CONFLICT (name) DO NOTHING RETURNING id, name, newest`),
-		updateIdentities: insertText(updateIdentity, identityWidth, updateIdentityConflict),
+		events: d.listText(`INSERT INTO event (`+eventColumns+`) VALUES `, eventWidth, ""),
+		certificates: d.listText(`INSERT INTO certificate (`+certificateColumns+`) VALUES `, certificateWidth,
+			` ON CONFLICT DO NOTHING`),
+		identities: d.listText(`SELECT id, name, newest FROM identity WHERE name IN (VALUES `, 1, `) ORDER BY name`+d.forUpdate),
+		claimIdentities: d.listText(claimIdentity+` VALUES `, claimWidth,
+			` ON CONFLICT (name) DO NOTHING RETURNING id, name, newest`),
+		updateIdentities: d.listText(updateIdentity+` VALUES `, identityWidth, updateIdentityConflict),
 	}
 }
 
-// insertText makes INSERT statements of 1, 2, 4 ... rows of the given width.
-func insertText(head string, width int, tail string) texts {
-	all := texts{}
-	for n := 1; n <= batchLimit; n *= 2 {
-		var b strings.Builder
-		b.WriteString(head + " VALUES ")
-		for i := range n {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			placeholders(&b, i*width, width)
-		}
-		b.WriteString(tail)
-		all[n] = b.String()
-	}
-	return all
-}
-
-// listText makes statements with a list of 1, 2, 4 ... placeholders between head and tail.
-func listText(head, tail string) texts {
+// listText makes statements with lists of 1, 2, 4 ... rows of the given width between head and tail.
+func (d *dialect) listText(head string, width int, tail string) texts {
 	all := texts{}
 	for n := 1; n <= batchLimit; n *= 2 {
 		var b strings.Builder
 		b.WriteString(head)
-		placeholders(&b, 0, n)
-		b.WriteString(tail)
+		for i := range n * width {
+			switch {
+			case i == 0:
+				b.WriteByte('(')
+			case i%width == 0:
+				b.WriteString("), (")
+			default:
+				b.WriteString(", ")
+			}
+			b.WriteString(d.placeholder(i + 1))
+		}
+		b.WriteString(")" + tail)
 		all[n] = b.String()
 	}
 	return all
-}
-
-// placeholders writes "($4, $5)" for first 3 and count 2.
-func placeholders(b *strings.Builder, first, count int) {
-	b.WriteByte('(')
-	for i := range count {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteByte('$')
-		b.WriteString(strconv.Itoa(first + i + 1))
-	}
-	b.WriteByte(')')
 }
 
 // where gathers the conditions of a filter. Conditions are fixed texts in which "?" stands for a value; what a
