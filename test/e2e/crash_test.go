@@ -11,7 +11,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -29,7 +31,11 @@ import (
 func TestKill(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, o testbed.Options) {
 		const rounds, clients = 20, 16
-		l := newLoad(t, testbed.StartCertloom(t.Context(), t, o), clients)
+		server := testbed.StartCertloom(t.Context(), t, o)
+		l := newLoad(t, server, clients, func() *http.Client { return server.HTTPClient(t) })
+		for _, w := range l.workers {
+			w.limit = math.MaxInt
+		}
 		for round := range rounds {
 			l.interrupt(t, 30*time.Millisecond+rand.N(270*time.Millisecond))
 			l.server.Restart(t.Context(), t)
@@ -56,6 +62,7 @@ type worker struct {
 	key    *ecdsa.PrivateKey // of its certificates
 	name   string
 	count  int
+	limit  int      // of certificates
 	cutOff *attempt // what it was doing when the server went
 }
 
@@ -70,7 +77,8 @@ type attempt struct {
 
 const loadPrefix = "spiffe://cluster.local/ns/load/sa/"
 
-func newLoad(t *testing.T, server *testbed.Certloom, clients int) *load {
+// newLoad registers clients, each with an account and connections of its own.
+func newLoad(t *testing.T, server *testbed.Certloom, clients int, transport func() *http.Client) *load {
 	t.Helper()
 	l := &load{server: server, held: map[string]*x509.Certificate{}}
 	credential := server.ACME["istio"]
@@ -84,7 +92,7 @@ func newLoad(t *testing.T, server *testbed.Certloom, clients int) *load {
 			t.Fatal(err)
 		}
 		client, err := acmeclient.New(acmeclient.Config{
-			DirectoryURL: credential.DirectoryURL, HTTPClient: server.HTTPClient(t), Key: accountKey,
+			DirectoryURL: credential.DirectoryURL, HTTPClient: transport(), Key: accountKey,
 			Random: cryptorand.Reader, UserAgent: "certloom-e2e",
 			Retries: 2, // enough for a nonce of the server that was killed, too few to wait for the next
 		})
@@ -141,9 +149,10 @@ func (l *load) interrupt(t *testing.T, after time.Duration) {
 	}
 }
 
-// run gets one certificate after the other until something fails, and remembers what it was doing then.
+// run gets one certificate after the other up to its limit or until something fails, and remembers what it was doing
+// then.
 func (w *worker) run(ctx context.Context, chain chan<- []byte) error {
-	for {
+	for w.count < w.limit {
 		a, err := w.next()
 		if err != nil {
 			return err
@@ -154,6 +163,7 @@ func (w *worker) run(ctx context.Context, chain chan<- []byte) error {
 		}
 		chain <- a.chain
 	}
+	return nil
 }
 
 // next begins another certificate, for an identity that no other has.

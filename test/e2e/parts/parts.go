@@ -122,7 +122,10 @@ func (b *Builder) build(ctx context.Context, p Part, dir string) error {
 		return fmt.Errorf("make a build folder: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	if err := b.compile(ctx, p, filepath.Join(tmp, "bin")); err != nil {
+	done := b.beat(p)
+	err = b.compile(ctx, p, filepath.Join(tmp, "bin"))
+	done()
+	if err != nil {
 		return err
 	}
 	if p.CRDs != "" {
@@ -138,6 +141,30 @@ func (b *Builder) build(ctx context.Context, p Part, dir string) error {
 	}
 	b.say("built %s in %s", p.Name, time.Since(started).Round(time.Second))
 	return nil
+}
+
+// beat says every half minute that the build goes on, until what it returns is called.
+func (b *Builder) beat(p Part) func() {
+	const often = 30 * time.Second
+	ctx, cancel := context.WithCancel(context.Background())
+	started, ended := time.Now(), make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(often)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				b.say("still building %s, %s so far", p.Name, time.Since(started).Round(time.Second))
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 // compile runs the go command in the part's own module. Builds are niced: they take minutes, and nobody waits for them

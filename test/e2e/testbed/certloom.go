@@ -22,6 +22,7 @@ type Certloom struct {
 
 	process *Process
 	program Program
+	listen  string // HOST:PORT of ACME, API and console
 	health  string // address of health and metrics
 	cli     []string
 	binary  string
@@ -68,6 +69,7 @@ func StartCertloom(ctx context.Context, t testing.TB, o Options) *Certloom {
 	port := Ports(t, 3) // the second is the agents'
 	s := &Certloom{
 		binary: binary,
+		listen: fmt.Sprintf("localhost:%d", port),
 		health: "http://" + Addr(port+2),
 		program: Program{
 			Name: "certloom", Path: binary, Dir: dir,
@@ -76,11 +78,11 @@ func StartCertloom(ctx context.Context, t testing.TB, o Options) *Certloom {
 		},
 	}
 	if o.Postgres != "" {
-		s.startOnPostgres(ctx, t, o.Postgres, port)
+		s.startOnPostgres(ctx, t, o.Postgres)
 		return s
 	}
 	data := filepath.Join(dir, "data")
-	s.program.Args = []string{"dev", "--data", data, "--listen", fmt.Sprintf("localhost:%d", port)}
+	s.program.Args = []string{"dev", "--data", data, "--listen", s.listen}
 	s.program.Args = append(s.program.Args, o.flags()...)
 	s.launch(ctx, t)
 	s.readConnection(t, filepath.Join(data, "dev.json"))

@@ -55,9 +55,12 @@ func execute(ctx context.Context, dsn, statement string) error {
 
 // startOnPostgres sets the server up as an operator does, and makes the profiles and credentials of "certloom dev" by
 // the command line.
-func (s *Certloom) startOnPostgres(ctx context.Context, t testing.TB, dsn string, port int) {
+func (s *Certloom) startOnPostgres(ctx context.Context, t testing.TB, dsn string) {
 	t.Helper()
-	settings, err := s.writeSettings(dsn, port)
+	if err := s.writeSecrets(dsn); err != nil {
+		t.Fatal(err)
+	}
+	settings, err := s.writeSettings("https://" + s.listen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +71,7 @@ func (s *Certloom) startOnPostgres(ctx context.Context, t testing.TB, dsn string
 	s.launch(ctx, t)
 	s.readConnection(t, filepath.Join(s.program.Dir, "data", "admin.json"))
 	s.CLI(ctx, t, "profile", "create", "istio", "--template", "private-mtls", "--issuing-ca", "issuing",
-		"--trust-domain", "cluster.local", "--allow-dns", "**.svc", "--allow-dns", "**.svc.cluster.local")
+		"--trust-domain", "cluster.local", "--allow-namespace", "*", "--allow-dns", "**.svc", "--allow-dns", "**.svc.cluster.local")
 	s.CLI(ctx, t, "profile", "create", "server", "--template", "private-server", "--issuing-ca", "issuing",
 		"--allow-dns", "**.svc", "--allow-dns", "**.localhost", "--allow-dns", "**.example.com")
 	s.ACME = map[string]Credential{
@@ -77,24 +80,52 @@ func (s *Certloom) startOnPostgres(ctx context.Context, t testing.TB, dsn string
 	}
 }
 
-// writeSettings writes the settings file with the files that it names, and returns its path.
-func (s *Certloom) writeSettings(dsn string, port int) (string, error) {
+// Replica starts another server on the same database and keys. It answers for the same public URL on an address of its
+// own, so that only a client that dials it gets to it: see Spread.
+func (s *Certloom) Replica(ctx context.Context, t testing.TB) *Certloom {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	dir, port := Folder(t), Ports(t, 3)
+	r := &Certloom{
+		Connection: s.Connection, binary: s.binary, cli: s.cli, listen: fmt.Sprintf("localhost:%d", port),
+		health: "http://" + Addr(port+2), program: Program{Name: "certloom", Path: s.binary, Dir: dir, Env: s.program.Env},
+	}
+	for _, name := range []string{"dsn", "master.key"} {
+		if err := os.Link(filepath.Join(s.program.Dir, name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settings, err := r.writeSettings(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.program.Args = []string{"server", "--config", settings}
+	r.launch(ctx, t)
+	return r
+}
+
+// writeSecrets writes the files that the settings name.
+func (s *Certloom) writeSecrets(dsn string) error {
 	key := make([]byte, 32)
 	if _, err := rand.Read(key); err != nil {
-		return "", fmt.Errorf("make a key: %w", err)
+		return fmt.Errorf("make a key: %w", err)
 	}
-	settings := fmt.Sprintf(`publicUrl: https://localhost:%d
+	return writeFiles(s.program.Dir, map[string][]byte{
+		"dsn": []byte(dsn + "\n"), "master.key": []byte(base64.StdEncoding.EncodeToString(key) + "\n"),
+	})
+}
+
+// writeSettings writes the settings file and returns its path.
+func (s *Certloom) writeSettings(publicURL string) (string, error) {
+	settings := fmt.Sprintf(`publicUrl: %s
 dataDir: data
 database: {driver: postgres, dsnFile: dsn}
 keys: {keyFile: master.key}
-listen: {https: "localhost:%d", health: %q}
+listen: {https: %q, health: %q}
 tls: {profile: certloom, names: [localhost, 127.0.0.1]}
-`, port, port, strings.TrimPrefix(s.health, "http://"))
-	err := writeFiles(s.program.Dir, map[string][]byte{
-		"dsn": []byte(dsn + "\n"), "master.key": []byte(base64.StdEncoding.EncodeToString(key) + "\n"),
-		"certloom.yaml": []byte(settings),
-	})
-	if err != nil {
+`, publicURL, s.listen, strings.TrimPrefix(s.health, "http://"))
+	if err := writeFiles(s.program.Dir, map[string][]byte{"certloom.yaml": []byte(settings)}); err != nil {
 		return "", err
 	}
 	if err := os.MkdirAll(filepath.Join(s.program.Dir, "data"), 0o700); err != nil {
