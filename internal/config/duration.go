@@ -11,7 +11,7 @@ type Duration pki.Duration
 func (d *Duration) UnmarshalText(text []byte) error {
 	parsed, err := pki.ParseDuration(string(text))
 	if err != nil {
-		return err //nolint:wrapcheck // the sentence names the value and the rule; the file's position is put before it
+		return err
 	}
 	*d = Duration(parsed)
 	return nil

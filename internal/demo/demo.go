@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -18,13 +19,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
+	"math/big"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/certloom/certloom/internal/acmeclient"
-	"github.com/certloom/certloom/internal/group"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/telemetry"
 )
@@ -109,15 +110,12 @@ func (f *Fleet) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-	var workloads group.Group
+	var workloads sync.WaitGroup
 	for i := range f.config.Workloads {
-		id := identity(i)
 		first := warmUp / time.Duration(f.config.Workloads) * time.Duration(i)
-		workloads.Add(id.String(), func(ctx context.Context) error { return f.live(ctx, id, first) })
+		workloads.Go(func() { f.live(ctx, identity(i), first) })
 	}
-	if err := workloads.Run(ctx, requestTimeout); err != nil {
-		return fmt.Errorf("demo workloads: %w", err)
-	}
+	workloads.Wait()
 	return nil
 }
 
@@ -134,12 +132,12 @@ func identity(i int) pki.SPIFFEID {
 }
 
 // live is the life of one workload.
-func (f *Fleet) live(ctx context.Context, id pki.SPIFFEID, next time.Duration) error {
+func (f *Fleet) live(ctx context.Context, id pki.SPIFFEID, next time.Duration) {
 	for wait(ctx, next) {
 		renewAt, err := f.obtain(ctx, id)
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return
 			}
 			f.config.Logger.WarnContext(ctx, "demo workload gets no certificate", "identity", id.String(), telemetry.KeyError, err)
 			next = retryAfter
@@ -147,7 +145,6 @@ func (f *Fleet) live(ctx context.Context, id pki.SPIFFEID, next time.Duration) e
 		}
 		next = renewAt.Sub(f.config.Now())
 	}
-	return nil
 }
 
 // obtain gets a certificate for a fresh key and returns when to renew it.
@@ -193,9 +190,12 @@ func (f *Fleet) check(chain []byte, key *ecdsa.PrivateKey) (renewAt time.Time, e
 	if err != nil {
 		return time.Time{}, fmt.Errorf("verify certificate: %w", err)
 	}
-	half := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
-	// A little earlier or later than half of its life, as Istio's agents do, so that they do not renew together.
-	return half.Add(time.Duration(rand.Int64N(int64(lifetime/10))) - lifetime/20), nil
+	// A little before half of its life, as Istio's agents do, so that they do not renew together.
+	early, err := rand.Int(f.config.Random, big.NewInt(int64(lifetime/10)))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read randomness: %w", err)
+	}
+	return pki.RenewAt(leaf.NotBefore, leaf.NotAfter).Add(-time.Duration(early.Int64())), nil
 }
 
 // wait waits; it reports whether ctx is still alive.

@@ -101,7 +101,9 @@ func serve(listener net.Listener, handler http.Handler, secure *tls.Config, logg
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 		defer cancel()
 		err := server.Shutdown(drain)
-		<-stopped
+		if ended := <-stopped; err == nil && !errors.Is(ended, http.ErrServerClosed) {
+			err = ended
+		}
 		if err != nil {
 			return fmt.Errorf("requests still running on %s: %w", listener.Addr(), err)
 		}
