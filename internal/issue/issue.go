@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/csr"
@@ -52,7 +53,15 @@ type Issuer struct {
 	config  Config
 	metrics *metrics
 	cas     sync.Map // of pki.CAID to *authority, as parsed; replaced when the CA was changed
+
+	refusals *rate.Limiter // of events
 }
+
+// How many refusals are recorded: whoever is refused again and again must not fill the database. All are counted.
+const (
+	refusalsPerSecond = 20
+	refusalsAtOnce    = 500
+)
 
 // New returns an Issuer.
 func New(c Config) (*Issuer, error) {
@@ -63,7 +72,7 @@ func New(c Config) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Issuer{config: c, metrics: m}, nil
+	return &Issuer{config: c, metrics: m, refusals: rate.NewLimiter(refusalsPerSecond, refusalsAtOnce)}, nil
 }
 
 // Request asks for one certificate. What it points to must not change.
@@ -95,7 +104,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (*pki.Certificate, error)
 	}
 	certificate, outcome, err := i.issue(ctx, &r)
 	i.metrics.count(r.Profile.Name, outcome)
-	if err == nil || outcome != refused {
+	if err == nil || outcome != refused || !i.refusals.AllowN(i.config.Now(), 1) {
 		return certificate, err
 	}
 	if auditErr := i.recordRefusal(ctx, &r, err); auditErr != nil {
@@ -129,7 +138,7 @@ func (i *Issuer) issue(ctx context.Context, r *Request) (*pki.Certificate, outco
 	if err != nil {
 		return nil, outcomeOf(refused, err), err
 	}
-	span, err := policy.Lifetime(r.Profile.Rules.Validity, now, r.NotBefore, r.NotAfter, ca.certificate.NotAfter, i.config.Random)
+	span, err := policy.Lifetime(r.Profile.Rules.Validity, now, notBefore(r, now), r.NotAfter, ca.certificate.NotAfter, i.config.Random)
 	if err != nil {
 		return nil, outcomeOf(refused, err), err
 	}
@@ -141,6 +150,16 @@ func (i *Issuer) issue(ctx context.Context, r *Request) (*pki.Certificate, outco
 	}
 	// 7. Commit. 8. Only what storage returns leaves.
 	return i.commit(ctx, r, certificate, accepted.SPIFFE)
+}
+
+// notBefore returns the notBefore to grant. That of an order was judged when the order was made; as much of it as has
+// passed since then beyond the profile's backdating is cut off, and the order shows it (RFC 8555 section 7.4).
+func notBefore(r *Request, now time.Time) time.Time {
+	earliest := now.Add(-time.Duration(r.Profile.Rules.Validity.Backdate))
+	if r.Order != "" && !r.NotBefore.IsZero() && r.NotBefore.Before(earliest) {
+		return earliest
+	}
+	return r.NotBefore
 }
 
 func (i *Issuer) facts(ctx context.Context, r *Request, now time.Time) (*pki.FinalizeFacts, error) {
