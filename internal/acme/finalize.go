@@ -80,6 +80,8 @@ func (s *Server) issue(ctx context.Context, r *request, o *order, parsed *csr.Re
 		err = fault.New(fault.InvalidProfile, "order is for another profile than the account's")
 	case r.account.CredentialID != o.CredentialID:
 		err = fault.New(fault.Unauthorized, "order was made with another EAB credential than the account's")
+	case o.Sealed && p.Rules.Challenges != nil:
+		err = s.checkProved(ctx, r, o, p)
 	}
 	if err != nil {
 		s.auditRefusal(ctx, r, s.event(r, audit.CertificateRefuse, string(o.ID), audit.Detail{Order: o.ID, Names: &parsed.Names}), err)
@@ -97,6 +99,18 @@ func (s *Server) issue(ctx context.Context, r *request, o *order, parsed *csr.Re
 	s.certificates.add(certificate)
 	s.touch(ctx, o.CredentialID, r.now)
 	return nil
+}
+
+// checkProved refuses a sealed order, whose names were never proved, when its profile has come to validate them by
+// challenge. What was issued before that stays.
+func (s *Server) checkProved(ctx context.Context, r *request, o *order, p *pki.Profile) error {
+	if err := s.settle(ctx, o, r.now); err != nil {
+		return err
+	}
+	if o.certificate != nil {
+		return nil
+	}
+	return fault.New(fault.OrderNotReady, "profile %q validates names by challenge since the order was made; make a new order", p.Name)
 }
 
 // readCSR reads the payload of finalize.

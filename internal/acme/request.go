@@ -115,6 +115,9 @@ func (s *Server) authenticate(ctx context.Context, r *request, rt *route) error 
 	return nil
 }
 
+// usualBody is the size up to which room for a body is made before it comes.
+const usualBody = 8 << 10
+
 // readBody reads up to limit bytes. What is larger is refused without being read.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
 	tooLarge := fault.New(fault.TooLarge, "request body is larger than %d bytes", limit)
@@ -126,13 +129,17 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	}
 	var body []byte
 	var err error
-	if r.ContentLength >= 0 {
+	if 0 <= r.ContentLength && r.ContentLength <= usualBody {
 		body = make([]byte, r.ContentLength)
 		_, err = io.ReadFull(r.Body, body)
 	} else {
+		// Room is made for what has come, not for what is announced: that costs whoever announces it nothing.
 		var b bytes.Buffer
 		_, err = io.Copy(&b, io.LimitReader(r.Body, limit+1))
 		body = b.Bytes()
+		if err == nil && r.ContentLength > int64(len(body)) {
+			err = io.ErrUnexpectedEOF
+		}
 	}
 	switch {
 	case err != nil:
