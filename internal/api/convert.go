@@ -95,7 +95,7 @@ func (f *findings) prefixes(field string, values []string) []netip.Prefix {
 		}
 		if err != nil {
 			f.add(fmt.Sprintf("%s/%d", field, i), "address range %.60q is neither like 10.0.0.0/8 nor an address", value)
-			continue
+			prefix = netip.Prefix{} // keeps the places of the others
 		}
 		out = append(out, prefix)
 	}

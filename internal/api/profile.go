@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/auth"
@@ -139,20 +140,23 @@ func (s *Server) createProfile(ctx context.Context, in *struct{ body[apiv1.Creat
 	return answer(s.wireProfile(s.config.Catalog.Snapshot(), created)), nil
 }
 
-// withChecks adds what policy finds to what could not be read, except about what could not be read.
+// withChecks adds what policy finds to what could not be read, except about what could not be read, and about lifetimes
+// when one of them could not: they are compared with each other.
 func (s *Server) withChecks(err error, p *pki.Profile) error {
 	checked := *p
 	if checked.State == "" {
 		checked.State = pki.Active
 	}
+	const lifetimes = "/rules/validity/"
 	told := map[string]bool{}
 	for _, f := range flatten(err, nil) {
 		told[f.Field] = true
+		told[lifetimes] = told[lifetimes] || strings.HasPrefix(f.Field, lifetimes)
 	}
 	all := []error{err}
 	if more := policy.CheckProfile(&checked); more != nil {
 		for _, f := range flatten(more, nil) {
-			if !told[f.Field] {
+			if !told[f.Field] && !(told[lifetimes] && strings.HasPrefix(f.Field, lifetimes)) {
 				all = append(all, f)
 			}
 		}
