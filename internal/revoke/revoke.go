@@ -12,6 +12,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/fault"
@@ -77,11 +78,19 @@ const backdate = time.Minute
 // ocspCache is how many OCSP answers are kept; each has less than a kilobyte.
 const ocspCache = 8192
 
+// How many refusals are recorded: whoever is refused again and again must not fill the database. All are counted.
+const (
+	refusalsPerSecond = 20
+	refusalsAtOnce    = 500
+)
+
 // Revoker revokes and publishes. It is safe for concurrent use.
 type Revoker struct {
 	config  Config
 	metrics *metrics
 	answers *lru.Cache[pki.Serial, answer]
+
+	refusals *rate.Limiter // of events
 
 	mu    sync.Mutex // guards lists; never held while working
 	lists map[pki.CAID]*list
@@ -109,7 +118,9 @@ func New(c Config) (*Revoker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("revoke: %w", err)
 	}
-	return &Revoker{config: c, metrics: m, answers: answers, lists: make(map[pki.CAID]*list)}, nil
+	return &Revoker{
+		config: c, metrics: m, answers: answers, refusals: rate.NewLimiter(refusalsPerSecond, refusalsAtOnce), lists: make(map[pki.CAID]*list),
+	}, nil
 }
 
 // Request asks for a revocation. Whoever makes it has checked that the client may revoke the certificate.
@@ -122,13 +133,13 @@ type Request struct {
 }
 
 // Revoke revokes a certificate. When it returns nil that is durable, and this process's next CRL and OCSP answer say
-// so; other replicas follow within seconds. Refusals are *fault.Error and are audited: BadRevocationReason, NotFound,
+// so; other replicas follow within seconds. Refusals are *fault.Error and are audited, unless they are too many: BadRevocationReason, NotFound,
 // Unauthorized for an expired certificate, which needs no revocation and would only make CRLs grow, AlreadyRevoked.
 func (r *Revoker) Revoke(ctx context.Context, q Request) error {
 	err := r.revoke(ctx, &q)
 	outcome := outcomeOf(err)
 	r.metrics.revocations.WithLabelValues(outcome).Inc()
-	if outcome != outcomeRefused {
+	if outcome != outcomeRefused || !r.refusals.AllowN(r.config.Now(), 1) {
 		return err
 	}
 	if auditErr := r.recordRefusal(ctx, &q, err); auditErr != nil {
