@@ -18,7 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/certloom/certloom/internal/catalog"
 	"github.com/certloom/certloom/internal/pki"
 )
 
@@ -27,10 +26,10 @@ var files embed.FS
 
 // Config is what a Console needs. All fields are required.
 type Config struct {
-	BaseURL  string // the server's public URL, without a slash at its end
-	Version  string
-	Snapshot func() *catalog.Snapshot
-	Now      func() time.Time
+	BaseURL string // the server's public URL, without a slash at its end
+	Version string
+	CAs     func() []*pki.CA
+	Now     func() time.Time
 }
 
 // Console is safe for concurrent use.
@@ -41,8 +40,8 @@ type Console struct {
 
 // New checks the configuration and the templates.
 func New(config Config) (*Console, error) {
-	if config.BaseURL == "" || config.Snapshot == nil || config.Now == nil {
-		return nil, errors.New("console: BaseURL, Snapshot and Now are required")
+	if config.BaseURL == "" || config.CAs == nil || config.Now == nil {
+		return nil, errors.New("console: BaseURL, CAs and Now are required")
 	}
 	start, err := template.ParseFS(files, "templates/start.html")
 	if err != nil {
@@ -95,7 +94,7 @@ func (c *Console) serveStart(w http.ResponseWriter, r *http.Request) {
 		Directory: c.config.BaseURL + "/acme/directory",
 		API:       c.config.BaseURL + "/api/v1/openapi.json",
 	}
-	for _, ca := range c.config.Snapshot().CAs() {
+	for _, ca := range c.config.CAs() {
 		if entry, ok := c.caView(ca); ok {
 			view.CAs = append(view.CAs, entry)
 		}

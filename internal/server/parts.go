@@ -20,7 +20,6 @@ import (
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/issue"
 	"github.com/certloom/certloom/internal/keys"
-	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/revoke"
 	"github.com/certloom/certloom/internal/store"
 	"github.com/certloom/certloom/internal/telemetry"
@@ -206,7 +205,7 @@ func (p *Parts) assembleAuthority() error {
 		return fmt.Errorf("authority: %w", err)
 	}
 	p.Revoker, err = revoke.New(revoke.Config{
-		Store: p.Store, Signers: p.Signers, CA: p.Catalog.CA, CAs: func() []*pki.CA { return p.Catalog.Snapshot().CAs() },
+		Store: p.Store, Signers: p.Signers, CA: p.Catalog.CA, CAs: p.cas,
 		Now: p.Now, Random: p.Random, Registerer: p.Registry, Replica: p.Replica,
 		CRLLifetime:  time.Duration(p.Settings.Revocation.CRLLifetime),
 		OCSPLifetime: time.Duration(p.Settings.Revocation.OCSPLifetime),

@@ -15,6 +15,7 @@ import (
 	"github.com/certloom/certloom/internal/config"
 	"github.com/certloom/certloom/internal/console"
 	"github.com/certloom/certloom/internal/group"
+	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/seal"
 )
 
@@ -133,7 +134,7 @@ func (s *Server) acme(ring *seal.Ring) (*acme.Server, error) {
 // public makes the handler of the HTTPS listener.
 func (s *Server) public(acmeHandler http.Handler) (http.Handler, error) {
 	p := s.parts
-	pages, err := console.New(console.Config{BaseURL: p.baseURL(), Version: p.Version, Snapshot: p.Catalog.Snapshot, Now: p.Now})
+	pages, err := console.New(console.Config{BaseURL: p.baseURL(), Version: p.Version, CAs: p.cas, Now: p.Now})
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
@@ -150,6 +151,8 @@ func (s *Server) public(acmeHandler http.Handler) (http.Handler, error) {
 }
 
 func (p *Parts) baseURL() string { return strings.TrimSuffix(p.Settings.PublicURL, "/") }
+
+func (p *Parts) cas() []*pki.CA { return p.Catalog.Snapshot().CAs() }
 
 func (p *Parts) publisher() *publisher {
 	return &publisher{snapshot: p.Catalog.Snapshot, crl: p.Revoker.CRL, ocsp: p.Revoker.OCSP, now: p.Now, logger: p.Logger}
