@@ -139,6 +139,7 @@ func (s *Server) enroll(ctx context.Context, r *request, raw json.RawMessage) (e
 	c, known := snapshot.Credential(pki.CredentialID(binding.KID))
 	var secret []byte
 	if known {
+		r.credential = c.ID
 		if secret, err = s.Catalog.CredentialKey(ctx, c); err != nil {
 			return enrollment{}, fmt.Errorf("open credential: %w", err)
 		}

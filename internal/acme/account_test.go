@@ -12,7 +12,9 @@ import (
 
 	"github.com/certloom/certloom/internal/acme"
 	"github.com/certloom/certloom/internal/acme/acmetest"
+	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/catalog"
+	"github.com/certloom/certloom/internal/pki"
 )
 
 // Every answer has the headers that clients rely on, whatever became of the request.
@@ -332,5 +334,45 @@ func TestConfig(t *testing.T) {
 				t.Errorf("New = %v, want all problems", err)
 			}
 		})
+	}
+}
+
+// Attempts with a credential that fail are recorded with the credential's identifier, and never its key.
+func TestRefusedBinding(t *testing.T) {
+	t.Parallel()
+	s := acmetest.Start(t, acmetest.Options{})
+	good := s.Credentials["istio"]
+	expired := s.AddCredential(t, catalog.NewCredential{ProfileID: s.Profiles["istio"].ID, Name: "short", ExpiresAt: s.Clock.Now().Add(time.Minute)})
+	s.Advance(t, time.Hour)
+	wrongKey := acmetest.Credential{ID: good.ID, Key: expired.Key}
+	unknown := acmetest.Credential{ID: "nobody", Key: good.Key}
+	var details []string
+	for name, credential := range map[string]acmetest.Credential{"wrong key": wrongKey, "unknown": unknown, "expired": expired} {
+		c := s.NewClient(t)
+		answer := c.Post(t, c.Prefix+"/new-account", map[string]any{"externalAccountBinding": c.Binding(t, credential)})
+		if answer.Status != http.StatusForbidden || answer.Problem(t).Type != "unauthorized" {
+			t.Errorf("newAccount with %s credential: %d %s", name, answer.Status, answer.Body)
+		}
+		if name != "expired" {
+			details = append(details, answer.Problem(t).Detail)
+		}
+	}
+	if details[0] != details[1] {
+		t.Errorf("a wrong key and an unknown credential are told apart: %q", details)
+	}
+	c := s.NewClient(t)
+	if answer := c.Post(t, c.Prefix+"/new-account", struct{}{}); answer.Status != http.StatusForbidden || answer.Problem(t).Type != "externalAccountRequired" {
+		t.Errorf("newAccount without a credential: %d %s", answer.Status, answer.Body)
+	}
+	events, err := s.Store.Events(t.Context(), pki.EventFilter{Action: string(audit.AccountRefuse), Limit: 10})
+	if err != nil || len(events) != 4 {
+		t.Fatalf("%d events of refused accounts, want 4: %v", len(events), err)
+	}
+	recorded := make(map[pki.CredentialID]bool)
+	for _, event := range events {
+		recorded[event.Detail.Credential] = true
+	}
+	if !recorded[good.ID] || !recorded[expired.ID] || recorded["nobody"] {
+		t.Errorf("recorded credentials: %v", recorded)
 	}
 }

@@ -8,6 +8,7 @@ import (
 // detached owns work that outlives its request. It bounds how much of it there is, and drain waits for it.
 type detached struct {
 	places chan struct{}
+	broken func(ctx context.Context, panicked any) // told of work that panicked
 
 	mu      sync.Mutex // guards what follows; nothing blocks under it
 	closed  bool
@@ -15,8 +16,8 @@ type detached struct {
 	all     sync.WaitGroup // Add only under mu and while not closed
 }
 
-func newDetached(places int) *detached {
-	return &detached{places: make(chan struct{}, places), running: make(map[string]bool)}
+func newDetached(places int, broken func(ctx context.Context, panicked any)) *detached {
+	return &detached{places: make(chan struct{}, places), broken: broken, running: make(map[string]bool)}
 }
 
 // has reports whether work of that name runs here.
@@ -45,6 +46,11 @@ func (d *detached) start(
 	ctx = context.WithoutCancel(ctx)
 	go func() {
 		defer d.leave(name)
+		defer func() {
+			if p := recover(); p != nil {
+				d.broken(ctx, p)
+			}
+		}()
 		work(ctx)
 	}()
 	return true, nil

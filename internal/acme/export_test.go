@@ -39,7 +39,9 @@ func (q Quota) Take(id pki.AccountID) (func(), error) { return q.inner.take(id) 
 // Detached is detached.
 type Detached struct{ inner *detached }
 
-func NewDetached(places int) Detached { return Detached{newDetached(places)} }
+func NewDetached(places int, broken func(context.Context, any)) Detached {
+	return Detached{newDetached(places, broken)}
+}
 
 func (d Detached) Start(
 	ctx context.Context, name string, begin func(context.Context) (bool, error), work func(context.Context),

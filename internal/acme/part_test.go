@@ -157,7 +157,8 @@ func TestQuota(t *testing.T) {
 
 func TestDetached(t *testing.T) {
 	t.Parallel()
-	d := acme.NewDetached(1)
+	var panics atomic.Int32
+	d := acme.NewDetached(1, func(context.Context, any) { panics.Add(1) })
 	always := func(context.Context) (bool, error) { return true, nil }
 	never := func(context.Context) (bool, error) { return false, nil }
 	release := make(chan struct{})
@@ -185,7 +186,25 @@ func TestDetached(t *testing.T) {
 	if worked.Load() != 1 {
 		t.Errorf("%d pieces of work were done when all had ended, want 1", worked.Load())
 	}
+	if panics.Load() != 0 {
+		t.Error("a panic was reported")
+	}
 	if _, err := d.Start(t.Context(), "c", always, work); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("Start after the end = %v, want Unavailable", err)
 	}
+}
+
+// A panic ends its work, not the process, and gives the place back.
+func TestDetachedPanic(t *testing.T) {
+	t.Parallel()
+	panicked := make(chan any, 1)
+	d := acme.NewDetached(1, func(_ context.Context, p any) { panicked <- p })
+	always := func(context.Context) (bool, error) { return true, nil }
+	if started, err := d.Start(t.Context(), "a", always, func(context.Context) { panic("oh") }); !started || err != nil {
+		t.Fatalf("Start = %t, %v", started, err)
+	}
+	if p := <-panicked; p != "oh" {
+		t.Errorf("reported panic %v", p)
+	}
+	d.Drain()
 }

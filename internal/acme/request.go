@@ -31,6 +31,8 @@ type request struct {
 	payload []byte       // empty in a POST-as-GET
 	key     *jose.Key    // that signed
 	account *pki.Account // that signed, nil when the request has a "jwk"
+
+	credential pki.CredentialID // that a newAccount request names, whether it proves to have it or not
 }
 
 // postAsGet refuses a payload where only reading is possible (RFC 8555 section 6.3).
@@ -67,6 +69,8 @@ func (s *Server) event(r *request, action audit.Action, target string, detail au
 		if detail.Profile == "" {
 			detail.Profile = r.account.ProfileID
 		}
+	} else if detail.Credential == "" {
+		detail.Credential = r.credential
 	}
 	return audit.Event{
 		Time: r.now, Actor: r.actor(), Action: action, Target: target, Client: r.client,

@@ -90,7 +90,7 @@ func (s *Server) routes() http.Handler {
 			mux.Handle(prefix+at, s.wrap(wrongMethod(strings.Join(methods, ", "))))
 		}
 	}
-	lost := s.wrap(route{resource: "unknown", serve: notFound})
+	lost := s.wrap(route{resource: "unknown", serve: (*Server).notFound})
 	mux.Handle("/", lost)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -105,7 +105,7 @@ func (s *Server) routes() http.Handler {
 	})
 }
 
-func notFound(_ *Server, _ context.Context, r *request) (*reply, error) {
+func (s *Server) notFound(_ context.Context, r *request) (*reply, error) {
 	return nil, fault.New(fault.NotFound, "there is no resource at %.200q", r.http.URL.Path)
 }
 

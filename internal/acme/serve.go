@@ -58,6 +58,11 @@ func (s *Server) handle(ctx context.Context, r *request, rt *route) (answer *rep
 	return answer, nil
 }
 
+// logPanic writes what work without a request died of.
+func (s *Server) logPanic(ctx context.Context, panicked any) {
+	s.Logger.ErrorContext(ctx, "panic in work that outlived its request", telemetry.KeyError, fmt.Sprintf("%v\n%s", panicked, debug.Stack()))
+}
+
 // prepare sets the headers that an answer has whatever becomes of the request. A POST always gets a nonce, so that a
 // client that was refused can try again without asking for one (RFC 8555 section 6.5).
 func (s *Server) prepare(r *request, isDirectory bool) {

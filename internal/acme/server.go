@@ -17,6 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/certloom/certloom/internal/pki"
+	"github.com/certloom/certloom/internal/telemetry"
 )
 
 // Config is what a server needs. Everything without a stated default must be given.
@@ -99,18 +100,19 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("acme: %w", err)
 	}
-	return &Server{
+	s := &Server{
 		Config:       c,
 		metrics:      metrics,
 		accounts:     accounts,
 		certificates: certificates,
 		quota:        quota,
 		admission:    newAdmission(c.Options.MaxFinalizes, c.Options.AdmissionWait),
-		detached:     newDetached(c.Options.MaxValidations),
 		lastTouch:    newTouches(),
 		refusals:     rate.NewLimiter(refusalsPerSecond, refusalsAtOnce),
 		boot:         fmt.Sprintf("%x", boot),
-	}, nil
+	}
+	s.detached = newDetached(c.Options.MaxValidations, s.logPanic)
+	return s, nil
 }
 
 func (c *Config) check() error {
@@ -183,7 +185,7 @@ func (s *Server) sweep(ctx context.Context) error {
 			var err error
 			removed, err = s.Store.DeleteExpiredOrders(ctx, s.Now().Add(-sweepAfter), sweepBatch)
 			if err != nil {
-				s.Logger.WarnContext(ctx, "expired orders not removed", "error", err)
+				s.Logger.WarnContext(ctx, "expired orders not removed", telemetry.KeyError, err)
 				break
 			}
 		}
