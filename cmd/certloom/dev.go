@@ -95,17 +95,18 @@ func printDev(out io.Writer, c *server.Connection, settings *config.Config, work
 	file := shorten(filepath.Join(settings.DataDir, "dev.json"))
 	fmt.Fprintf(out, `Certloom %s is running. This is a development set-up: do not trust its CA with anything real.
 
-  Console     %s          (%s / %s)
-  ACME        %s/acme/directory
-  REST API    %s/api/v1/openapi.json
-  Health      %s/readyz   %s/metrics
-  Root CA     %s
-  Credentials %s          (also read by the command line, without any flags)
+  Console        %s
+  ACME           %s/acme/directory
+  REST API       %s/api/v1/openapi.json
+  Health         %s/readyz   %s/metrics
+  Root CA        %s
+  Administrator  %s / %s
+  Credentials    %s (also read by the command line, without any flags)
 
 Try, in another terminal:
   certloom certificate list
   certloom credential create --profile istio --name my-cluster
-`, version, c.URL, c.AdminUser, c.AdminPassword, c.URL, c.URL, health, health, shorten(c.RootFile), file)
+`, version, c.URL, c.URL, c.URL, health, health, shorten(c.RootFile), c.AdminUser, c.AdminPassword, file)
 	if workloads > 0 {
 		fmt.Fprintf(out, "\n%d simulated workloads get and renew certificates; watch them with: certloom identity list\n", workloads)
 	}

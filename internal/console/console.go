@@ -133,7 +133,10 @@ func (c *Console) caView(ca *pki.CA) (caView, bool) {
 
 // left says how long something is still valid.
 func left(d time.Duration) string {
-	const day = 24 * time.Hour
+	const (
+		day  = 24 * time.Hour
+		year = 365 * day
+	)
 	switch {
 	case d <= 0:
 		return "expired"
@@ -142,7 +145,8 @@ func left(d time.Duration) string {
 	case d < 730*day:
 		return fmt.Sprintf("in %d days", d/day)
 	default:
-		return fmt.Sprintf("in %d years", d/(365*day))
+		return fmt.Sprintf("in %d years", (d+year/2)/year) // a CA that was made for 10 years just now has 10 years left
+
 	}
 }
 
