@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/certloom/certloom/internal/apiv1"
@@ -57,7 +56,7 @@ type Options struct {
 }
 
 // StartCertloom builds the binary of this tree and starts it on fresh data.
-func StartCertloom(ctx context.Context, t testing.TB, o Options) *Certloom {
+func StartCertloom(ctx context.Context, t T, o Options) *Certloom {
 	t.Helper()
 	binary, err := binaryOnce()
 	if err != nil {
@@ -112,7 +111,7 @@ func (s *Certloom) Await(ctx context.Context) error {
 }
 
 // Restart starts the server again after Kill or Stop, and waits until it is ready.
-func (s *Certloom) Restart(ctx context.Context, t testing.TB) {
+func (s *Certloom) Restart(ctx context.Context, t T) {
 	t.Helper()
 	process, err := start(s.program)
 	if err != nil {
@@ -125,7 +124,7 @@ func (s *Certloom) Restart(ctx context.Context, t testing.TB) {
 }
 
 // launch starts the server for the first time. Whichever process it has at the end of the test is ended then.
-func (s *Certloom) launch(ctx context.Context, t testing.TB) {
+func (s *Certloom) launch(ctx context.Context, t T) {
 	t.Helper()
 	s.Restart(ctx, t)
 	t.Cleanup(func() { s.process.finish(t) })
@@ -135,7 +134,7 @@ func (s *Certloom) launch(ctx context.Context, t testing.TB) {
 func (s *Certloom) Kill() { s.process.Kill() }
 
 // Stop ends the server in an orderly way.
-func (s *Certloom) Stop(t testing.TB) {
+func (s *Certloom) Stop(t T) {
 	t.Helper()
 	if err := s.process.Stop(time.Minute); err != nil {
 		t.Error(err)
@@ -149,7 +148,7 @@ func (s *Certloom) Process() *Process { return s.process }
 func (s *Certloom) Health() string { return s.health }
 
 // CLI runs a command of the binary against the server, as an operator would, and returns its standard output.
-func (s *Certloom) CLI(ctx context.Context, t testing.TB, args ...string) []byte {
+func (s *Certloom) CLI(ctx context.Context, t T, args ...string) []byte {
 	t.Helper()
 	out, err := s.run(ctx, append(args, s.cli...)...)
 	if err != nil {
@@ -171,7 +170,7 @@ func (s *Certloom) run(ctx context.Context, args ...string) ([]byte, error) {
 }
 
 // Inventory returns every certificate by serial, as "certloom certificate list --limit 0 -o json" prints them.
-func (s *Certloom) Inventory(ctx context.Context, t testing.TB, args ...string) map[string]apiv1.Certificate {
+func (s *Certloom) Inventory(ctx context.Context, t T, args ...string) map[string]apiv1.Certificate {
 	t.Helper()
 	out := s.CLI(ctx, t, append([]string{"certificate", "list", "--limit", "0", "-o", "json"}, args...)...)
 	var list []apiv1.Certificate
@@ -189,7 +188,7 @@ func (s *Certloom) Inventory(ctx context.Context, t testing.TB, args ...string) 
 }
 
 // HTTPClient returns a client that trusts the server.
-func (s *Certloom) HTTPClient(t testing.TB) *http.Client {
+func (s *Certloom) HTTPClient(t T) *http.Client {
 	t.Helper()
 	client, err := TrustingClient(s.CAFile)
 	if err != nil {
@@ -200,7 +199,7 @@ func (s *Certloom) HTTPClient(t testing.TB) *http.Client {
 }
 
 // CreateCredential makes another EAB credential by the command line.
-func (s *Certloom) CreateCredential(ctx context.Context, t testing.TB, profile, name string) Credential {
+func (s *Certloom) CreateCredential(ctx context.Context, t T, profile, name string) Credential {
 	t.Helper()
 	out := s.CLI(ctx, t, "credential", "create", "--profile", profile, "--name", name, "-o", "json")
 	var c Credential
@@ -211,7 +210,7 @@ func (s *Certloom) CreateCredential(ctx context.Context, t testing.TB, profile, 
 }
 
 // readConnection reads what the server wrote and has the command line use it.
-func (s *Certloom) readConnection(t testing.TB, file string) {
+func (s *Certloom) readConnection(t T, file string) {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {

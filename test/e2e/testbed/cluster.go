@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	cmclient "github.com/cert-manager/cert-manager/pkg/client/clientset/versioned"
@@ -41,7 +40,7 @@ type Cluster struct {
 
 // StartCluster starts etcd and the API server and installs the definitions. Parts that were never built are built
 // first, which takes minutes.
-func StartCluster(ctx context.Context, t testing.TB) *Cluster {
+func StartCluster(ctx context.Context, t T) *Cluster {
 	t.Helper()
 	built := ensure(ctx, t, "etcd", "apiserver", "certmanager")
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
@@ -60,7 +59,7 @@ func StartCluster(ctx context.Context, t testing.TB) *Cluster {
 }
 
 // ensure builds the named parts where needed and returns their folders by name.
-func ensure(ctx context.Context, t testing.TB, names ...string) map[string]string {
+func ensure(ctx context.Context, t T, names ...string) map[string]string {
 	t.Helper()
 	builder, err := parts.NewBuilder(os.Stderr)
 	if err != nil {
@@ -80,7 +79,7 @@ func ensure(ctx context.Context, t testing.TB, names ...string) map[string]strin
 }
 
 // startEtcd returns the address of a fresh etcd. It does not sync its files: nothing here outlives the test.
-func startEtcd(ctx context.Context, t testing.TB, dir, path string) string {
+func startEtcd(ctx context.Context, t T, dir, path string) string {
 	t.Helper()
 	base := Ports(t, 2)
 	client, peer := "http://"+Addr(base), "http://"+Addr(base+1)
@@ -96,7 +95,7 @@ func startEtcd(ctx context.Context, t testing.TB, dir, path string) string {
 }
 
 // startAPIServer starts the API server and fills in the clients of c.
-func (c *Cluster) startAPIServer(ctx context.Context, t testing.TB, path, etcd string) {
+func (c *Cluster) startAPIServer(ctx context.Context, t T, path, etcd string) {
 	t.Helper()
 	port := Ports(t, 1)
 	config, err := c.writeCredentials("https://" + Addr(port))
@@ -175,7 +174,7 @@ current-context: e2e
 }
 
 // StartController starts cert-manager's controllers.
-func (c *Cluster) StartController(t testing.TB) *Process {
+func (c *Cluster) StartController(t T) *Process {
 	t.Helper()
 	return Start(t, Program{
 		Name: "certmanager", Path: c.controller, Dir: c.dir, Args: []string{"--kubeconfig=" + c.kubeconfig},
@@ -183,13 +182,13 @@ func (c *Cluster) StartController(t testing.TB) *Process {
 }
 
 // Kubectl runs kubectl and returns what it printed; a failure ends the test.
-func (c *Cluster) Kubectl(ctx context.Context, t testing.TB, args ...string) string {
+func (c *Cluster) Kubectl(ctx context.Context, t T, args ...string) string {
 	t.Helper()
 	return c.KubectlInput(ctx, t, "", args...)
 }
 
 // KubectlInput runs kubectl with a text on standard input, as in "kubectl apply -f -".
-func (c *Cluster) KubectlInput(ctx context.Context, t testing.TB, input string, args ...string) string {
+func (c *Cluster) KubectlInput(ctx context.Context, t T, input string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(ctx, c.kubectl, append([]string{"--kubeconfig=" + c.kubeconfig}, args...)...)
 	cmd.Env = append(os.Environ(), "HOME="+c.dir) // its discovery cache stays in our folder

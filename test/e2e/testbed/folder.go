@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 )
 
 // folderPrefix begins the name of every folder that a run makes; the number of its process follows.
@@ -15,7 +14,7 @@ const folderPrefix = "certloom-e2e-"
 
 // Folder makes a temporary folder that is removed after the test. t.TempDir would do, but a run that is killed leaves
 // it behind, and nobody could tell that its owner is gone; Main removes the folders of runs that are no more.
-func Folder(t testing.TB) string {
+func Folder(t T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", folderName())
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"testing"
 )
 
 // Ports returns the first of n neighbouring TCP ports of 127.0.0.1 that nobody listens on.
@@ -16,7 +15,7 @@ import (
 // They lie below the range from which the kernel takes the ports of outgoing connections. A port that the kernel
 // picks for a listener comes from that range, and so may become the source of a client's connection between the
 // moment that a server is killed and the moment that it starts again.
-func Ports(t testing.TB, n int) int {
+func Ports(t T, n int) int {
 	t.Helper()
 	port, err := freePorts(n)
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +19,7 @@ import (
 const PostgresVariable = "CERTLOOM_TEST_POSTGRES"
 
 // FreshDatabase makes an empty database on the server that dsn names and drops it after the test.
-func FreshDatabase(ctx context.Context, t testing.TB, dsn string) string {
+func FreshDatabase(ctx context.Context, t T, dsn string) string {
 	t.Helper()
 	name := "certloom_e2e_" + strings.ToLower(rand.Text())
 	if err := execute(ctx, dsn, "CREATE DATABASE "+name); err != nil {
@@ -55,7 +54,7 @@ func execute(ctx context.Context, dsn, statement string) error {
 
 // startOnPostgres sets the server up as an operator does, and makes the profiles and credentials of "certloom dev" by
 // the command line.
-func (s *Certloom) startOnPostgres(ctx context.Context, t testing.TB, dsn string) {
+func (s *Certloom) startOnPostgres(ctx context.Context, t T, dsn string) {
 	t.Helper()
 	if err := s.writeSecrets(dsn); err != nil {
 		t.Fatal(err)
@@ -82,7 +81,7 @@ func (s *Certloom) startOnPostgres(ctx context.Context, t testing.TB, dsn string
 
 // Replica starts another server on the same database and keys. It answers for the same public URL on an address of its
 // own, so that only a client that dials it gets to it: see Spread.
-func (s *Certloom) Replica(ctx context.Context, t testing.TB) *Certloom {
+func (s *Certloom) Replica(ctx context.Context, t T) *Certloom {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()

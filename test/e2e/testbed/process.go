@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -47,7 +46,7 @@ var spawner = sync.OnceValue(func() chan<- func() {
 })
 
 // Start starts a program and registers its end with the test, which shows the end of its log when the test failed.
-func Start(t testing.TB, p Program) *Process {
+func Start(t T, p Program) *Process {
 	t.Helper()
 	proc, err := start(p)
 	if err != nil {
@@ -58,7 +57,7 @@ func Start(t testing.TB, p Program) *Process {
 }
 
 // finish ends the process with its test, and shows what it said when the test failed.
-func (p *Process) finish(t testing.TB) {
+func (p *Process) finish(t T) {
 	p.Kill()
 	if t.Failed() {
 		t.Logf("end of the log of %s:\n%s", p.name, p.Tail())

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"testing"
 )
 
 // Responder answers http-01 validations for any number of names and clients at once (RFC 8555 section 8.3).
@@ -18,7 +17,7 @@ type Responder struct {
 const challengePath = "/.well-known/acme-challenge/"
 
 // StartResponder listens on that port of 127.0.0.1.
-func StartResponder(t testing.TB, port int) *Responder {
+func StartResponder(t T, port int) *Responder {
 	t.Helper()
 	listener, err := net.Listen("tcp", Addr(port))
 	if err != nil {
@@ -60,7 +59,7 @@ type Prover struct {
 }
 
 // StartProver listens on that port of 127.0.0.1.
-func StartProver(t testing.TB, port int) *Prover {
+func StartProver(t T, port int) *Prover {
 	t.Helper()
 	p := &Prover{certs: map[string]*tls.Certificate{}}
 	listener, err := tls.Listen("tcp", Addr(port), &tls.Config{

@@ -6,12 +6,11 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"testing"
 )
 
 // Spread returns an HTTP client that sends one request to one server and the next to the other, whatever the URL says,
 // as a load balancer in front of them would. A server that cannot be reached is left out.
-func Spread(t testing.TB, servers ...*Certloom) *http.Client {
+func Spread(t T, servers ...*Certloom) *http.Client {
 	t.Helper()
 	client := servers[0].HTTPClient(t)
 	spread := &spreader{}

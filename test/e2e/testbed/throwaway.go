@@ -16,23 +16,32 @@ import (
 	"time"
 )
 
-// authority is a throwaway CA for the API server's own TLS and for its clients.
+// authority is a throwaway CA: for the API server's own TLS and for its clients, and for a peer in the benchmark.
 type authority struct {
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
 }
 
-func newAuthority(name string) (*authority, error) {
+func newAuthority(name string) (*authority, error) { return makeAuthority(name, nil) }
+
+// issuing makes a CA below this one.
+func (a *authority) issuing(name string) (*authority, error) { return makeAuthority(name, a) }
+
+// makeAuthority makes a CA that parent signs, or that signs itself when parent is nil.
+func makeAuthority(name string, parent *authority) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the key of %s: %w", name, err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(240 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if parent == nil {
+		parent = &authority{key: key, cert: template}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent.cert, key.Public(), parent.key)
 	if err != nil {
 		return nil, fmt.Errorf("sign %s: %w", name, err)
 	}

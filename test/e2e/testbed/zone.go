@@ -4,7 +4,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"testing"
 
 	"github.com/miekg/dns"
 )
@@ -18,7 +17,7 @@ type Zone struct {
 }
 
 // StartZone starts a DNS server on UDP and TCP.
-func StartZone(t testing.TB) *Zone {
+func StartZone(t T) *Zone {
 	t.Helper()
 	z := &Zone{txt: map[string][]string{}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
