@@ -70,7 +70,7 @@ func recordMany(b *testing.B, f *storetest.Fixture, n, clients, workloads, offse
 		})
 	}
 	wg.Wait()
-	b.ReportMetric(float64((processorTime(b) - cpu).Microseconds())/float64(n), "cpu-us/op")
+	b.ReportMetric(float64((processorTime(b)-cpu).Microseconds())/float64(n), "cpu-us/op")
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "op/s")
 }
 
@@ -97,7 +97,7 @@ func BenchmarkFinalizeFacts(b *testing.B) {
 					b.Fatal(facts, err)
 				}
 			}
-			b.ReportMetric(float64((processorTime(b) - cpu).Microseconds())/float64(b.N), "cpu-us/op")
+			b.ReportMetric(float64((processorTime(b)-cpu).Microseconds())/float64(b.N), "cpu-us/op")
 		})
 	}
 }

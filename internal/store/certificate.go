@@ -12,11 +12,16 @@ import (
 	"github.com/certloom/certloom/internal/pki"
 )
 
-// certificateSelect selects whole certificates; scanCertificate reads them.
-const certificateSelect = `SELECT c.serial, i.name, s.ca_id, s.profile_id, s.credential_id, s.account_id, c.order_id,
+// certificateSelect selects whole certificates; scanCertificate reads them. CROSS JOIN makes SQLite begin with the
+// certificate: it has no statistics and would sometimes rather sort all certificates of a profile than read the
+// newest few. certificateJoin belongs into the conditions.
+const (
+	certificateSelect = `SELECT c.serial, i.name, s.ca_id, s.profile_id, s.credential_id, s.account_id, c.order_id,
 	c.not_before, c.not_after, c.renew_at, c.issued_at, c.requested, c.granted, c.revoked_at, c.reason, c.key_algorithm,
 	c.signature, c.names, c.user_agent, c.address, c.replaces, c.fingerprint, c.csr_hash, c.spki_hash, c.der
-	FROM certificate c JOIN identity i ON i.id = c.identity_id JOIN source s ON s.id = c.source_id `
+	FROM certificate c CROSS JOIN identity i CROSS JOIN source s`
+	certificateJoin = `i.id = c.identity_id AND s.id = c.source_id`
+)
 
 func scanCertificate(r row) (pki.Certificate, error) {
 	var c pki.Certificate
@@ -39,13 +44,13 @@ func scanCertificate(r row) (pki.Certificate, error) {
 
 // Certificate returns a certificate by its serial, or NotFound.
 func (s *Store) Certificate(ctx context.Context, serial pki.Serial) (*pki.Certificate, error) {
-	return s.certificate(ctx, notFound("certificate with serial", string(serial)), `WHERE c.serial = $1`, blob(serial.Bytes()))
+	return s.certificate(ctx, notFound("certificate with serial", string(serial)), `c.serial = $1`, blob(serial.Bytes()))
 }
 
 // CertificateOfOrder returns the certificate that an order led to, or NotFound.
 func (s *Store) CertificateOfOrder(ctx context.Context, order pki.OrderID) (*pki.Certificate, error) {
 	return s.certificate(ctx, notFound("certificate of order", string(order)),
-		`WHERE c.order_id = $1 AND c.order_id <> ''`, string(order))
+		`c.order_id = $1 AND c.order_id <> ''`, string(order))
 }
 
 // CertificateByFingerprint returns a certificate by the SHA-256 of its DER form, or NotFound.
@@ -61,11 +66,11 @@ func (s *Store) CertificateByFingerprint(ctx context.Context, fingerprint []byte
 	if id == 0 {
 		return nil, absent
 	}
-	return s.certificate(ctx, absent, `WHERE c.id = $1`, id)
+	return s.certificate(ctx, absent, `c.id = $1`, id)
 }
 
 func (s *Store) certificate(ctx context.Context, absent *fault.Error, condition string, arg any) (*pki.Certificate, error) {
-	c, err := scanCertificate(s.queryRow(ctx, certificateSelect+condition, arg))
+	c, err := scanCertificate(s.queryRow(ctx, certificateSelect+` WHERE `+certificateJoin+` AND `+condition, arg))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, absent
 	}

@@ -13,5 +13,6 @@ func TestSQLite(t *testing.T) {
 
 func TestPostgres(t *testing.T) {
 	t.Parallel()
+	storetest.NeedPostgres(t)
 	storetest.Run(t, storetest.Postgres)
 }

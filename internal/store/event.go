@@ -65,7 +65,7 @@ func (s *Store) Events(ctx context.Context, filter pki.EventFilter) ([]audit.Eve
 		w.add("action <> 'certificate.issue'") // lets the index be used that leaves these out
 	}
 	query, args := w.build(`SELECT id, `+eventColumns+` FROM event`, "id DESC", filter.Limit)
-	rows, err := s.query(ctx, query, args...)
+	rows, err := s.queryOnce(ctx, query, args...)
 	all, err := collect(rows, err, scanEvent)
 	return all, s.readError("read events", err)
 }

@@ -110,7 +110,7 @@ func (s *Store) identitiesWithin(ctx context.Context, within nameRange, filter p
 	}
 	identityStatus(&w, filter.Status, now)
 	query, args := w.build(identitySelect, "i.name", limit)
-	rows, err := s.query(ctx, query, args...)
+	rows, err := s.queryOnce(ctx, query, args...)
 	return collect(rows, err, scanIdentity)
 }
 

@@ -138,11 +138,11 @@ func leaders(ops []*operation) ([]*record, map[*record]*record) {
 // lose ends the transaction of a single certificate without storing anything, and finds the winner.
 func (t *tx) lose(ctx context.Context, r *record) error {
 	t.wrote, t.events, t.after = false, nil, nil
-	query, arg := certificateSelect+`WHERE c.serial = $1`, any(r.serial)
+	condition, arg := `c.serial = $1`, any(r.serial)
 	if r.certificate.OrderID != "" {
-		query, arg = certificateSelect+`WHERE c.order_id = $1 AND c.order_id <> ''`, string(r.certificate.OrderID)
+		condition, arg = `c.order_id = $1 AND c.order_id <> ''`, string(r.certificate.OrderID)
 	}
-	winner, err := scanCertificate(t.queryRow(ctx, query, arg))
+	winner, err := scanCertificate(t.queryRow(ctx, certificateSelect+` WHERE `+certificateJoin+` AND `+condition, arg))
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("serial %s is stored for another order", r.certificate.Serial)
 	}

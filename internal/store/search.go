@@ -1,12 +1,54 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/certloom/certloom/internal/pki"
 )
+
+// Searching ten million certificates must not become a walk through all of them, and sorting what an index finds
+// must not either. So a search first finds candidates, newest first, from the narrowest thing that it is given: a
+// fingerprint, identities (each knows its newest certificate, and each certificate its predecessor), revocation,
+// sources (CA, profile, credential, account), or dates. Candidates are then read by their IDs with all conditions of
+// the filter. Without anything narrow enough it walks through the certificates from the newest on, which finds soon
+// what is frequent.
+
+// Limits of a search.
+const (
+	maxChains     = 5000  // identities whose certificates are merged; more of them are frequent
+	maxSources    = 128   // sources whose certificates are merged
+	window        = 4096  // newest certificates that are looked through before dates are
+	maxCandidates = 20000 // certificates that are sorted, because their dates match
+	readAhead     = 256   // candidates that are read with one query
+)
+
+// candidates returns the next n or fewer certificate IDs of a search, in descending order; none: the end.
+type candidates func(ctx context.Context, n int) ([]int64, error)
+
+// search is one search under way.
+type search struct {
+	store  *Store
+	filter pki.CertificateFilter
+	ranges []nameRange
+	now    time.Time
+	limit  int
+	where  *where // all of the filter but its cursor
+	before int64  // candidates have smaller IDs
+	floor  int64  // candidates have this ID or larger ones
+	cursor cursor
+	found  []pki.Certificate
+}
+
+// cursor is the certificate after which a page begins.
+type cursor struct{ id, identity, previous int64 }
 
 // Certificates returns certificates, newest first: in the opposite order of their recording.
 func (s *Store) Certificates(ctx context.Context, filter pki.CertificateFilter, now time.Time) ([]pki.Certificate, error) {
@@ -17,34 +59,288 @@ func (s *Store) Certificates(ctx context.Context, filter pki.CertificateFilter, 
 	if len(ranges) == 0 {
 		return nil, nil
 	}
-	w := certificateConditions(filter, ranges, now)
-	if filter.Before != "" {
-		before, err := s.position(ctx, filter.Before)
-		if err != nil {
-			return nil, s.readError("read cursor", err)
-		}
-		w.add("c.id < ?", before)
+	q := &search{
+		store: s, filter: filter, ranges: ranges, now: now, limit: bounded(filter.Limit),
+		where: certificateConditions(filter, ranges, now), before: math.MaxInt64,
 	}
-	query, args := w.build(certificateSelect, "c.id DESC", filter.Limit)
-	rows, err := s.query(ctx, query, args...)
-	all, err := collect(rows, err, scanCertificate)
-	return all, s.readError("read certificates", err)
+	if err := q.bound(ctx); err != nil {
+		return nil, s.readError("read cursor", err)
+	}
+	if err := q.run(ctx); err != nil {
+		return nil, s.readError("read certificates", err)
+	}
+	return q.found, nil
 }
 
-// position is the ID of the certificate with a serial or, when it is gone, of the one that would follow it.
-func (s *Store) position(ctx context.Context, serial pki.Serial) (int64, error) {
-	id, err := scanned[int64](s.queryRow(ctx, `SELECT coalesce(
-		(SELECT id FROM certificate WHERE serial = $1),
-		(SELECT id + 1 FROM certificate WHERE serial < $1 ORDER BY serial DESC LIMIT 1), 0)`, blob(serial.Bytes())))
-	if err != nil {
-		return 0, fmt.Errorf("find serial: %w", err)
+// bound finds the range of IDs that the cursor and the time of issuance leave.
+func (q *search) bound(ctx context.Context) error {
+	if q.filter.Before != "" {
+		serial := blob(q.filter.Before.Bytes())
+		err := q.store.queryRow(ctx, `SELECT id, identity_id, previous FROM certificate WHERE serial = $1`, serial).
+			Scan(&q.cursor.id, &q.cursor.identity, &q.cursor.previous)
+		if errors.Is(err, sql.ErrNoRows) { // it is gone; go on where it would be
+			err = q.store.queryRow(ctx, `SELECT coalesce(
+				(SELECT id + 1 FROM certificate WHERE serial < $1 ORDER BY serial DESC LIMIT 1), 0)`, serial).Scan(&q.cursor.id)
+		}
+		if err != nil {
+			return err
+		}
+		q.before = q.cursor.id
 	}
-	return id, nil
+	if q.filter.IssuedAfter.IsZero() {
+		return nil
+	}
+	// Serials begin with their time, and what was issued later was recorded later, but for the clocks of replicas and
+	// the time between the two.
+	const slack = 10 * time.Minute
+	prefix := binary.BigEndian.AppendUint32(nil, uint32(q.filter.IssuedAfter.Add(-slack).Unix()>>1)&0x7fffffff)
+	id, err := scanned[int64](q.store.queryRow(ctx,
+		`SELECT id FROM certificate WHERE serial >= $1 ORDER BY serial LIMIT 1`, bytes.TrimLeft(prefix, "\x00")))
+	if errors.Is(err, sql.ErrNoRows) {
+		q.floor = math.MaxInt64
+		return nil
+	}
+	q.floor = id - window // replicas may have recorded it between others
+	return err
+}
+
+func (q *search) run(ctx context.Context) error {
+	switch {
+	case len(q.filter.Fingerprint) > 0:
+		return q.byFingerprint(ctx)
+	case len(q.ranges) > 1 || q.ranges[0] != (nameRange{}):
+		return q.byIdentity(ctx)
+	case q.filter.Status == pki.CertificateRevoked:
+		return q.drain(ctx, q.revoked())
+	case q.filter.ProfileID != "" || q.filter.CAID != "" || q.filter.CredentialID != "" || q.filter.AccountID != "":
+		return q.bySource(ctx)
+	case q.filter.Status != "" || !q.filter.ExpiresBefore.IsZero():
+		return q.byDate(ctx)
+	default:
+		return q.walk(ctx, q.before, q.floor)
+	}
+}
+
+// drain reads candidates until there are enough certificates or no more candidates.
+func (q *search) drain(ctx context.Context, next candidates) error {
+	for len(q.found) < q.limit {
+		ids, err := next(ctx, batchLimit)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		if err := q.read(ctx, ids); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads those candidates that the filter selects. There are batchLimit of them at most.
+func (q *search) read(ctx context.Context, ids []int64) error {
+	w := q.where.clone()
+	w.in("c.id", ids)
+	return q.append(ctx, w)
+}
+
+// walk goes through the certificates with floor <= ID < before.
+func (q *search) walk(ctx context.Context, before, floor int64) error {
+	w := q.where.clone()
+	w.add("c.id < ?", before)
+	w.add("c.id >= ?", floor)
+	return q.append(ctx, w)
+}
+
+func (q *search) append(ctx context.Context, w *where) error {
+	query, args := w.build(certificateSelect, "c.id DESC", q.limit-len(q.found))
+	rows, err := q.store.queryOnce(ctx, query, args...)
+	more, err := collect(rows, err, scanCertificate)
+	q.found = append(q.found, more...)
+	return err
+}
+
+func (q *search) byFingerprint(ctx context.Context) error {
+	if len(q.filter.Fingerprint) != 32 {
+		return nil
+	}
+	id, err := q.store.certificateByHash(ctx, "fingerprint", q.filter.Fingerprint)
+	if err != nil || id == 0 || id >= q.before {
+		return err
+	}
+	return q.read(ctx, []int64{id})
+}
+
+// revoked finds all revoked certificates.
+func (q *search) revoked() candidates {
+	before := q.before
+	return func(ctx context.Context, n int) ([]int64, error) {
+		rows, err := q.store.query(ctx, `SELECT id FROM certificate WHERE revoked_at > 0 AND id < $1 AND id >= $2
+			ORDER BY id DESC LIMIT $3`, before, q.floor, int64(n))
+		ids, err := collect(rows, err, scanned[int64])
+		if len(ids) > 0 {
+			before = ids[len(ids)-1]
+		}
+		return ids, err
+	}
+}
+
+// bySource merges the certificates of the sources that the filter selects.
+func (q *search) bySource(ctx context.Context) error {
+	var w where
+	w.equal("ca_id", string(q.filter.CAID))
+	w.equal("profile_id", string(q.filter.ProfileID))
+	w.equal("credential_id", string(q.filter.CredentialID))
+	w.equal("account_id", string(q.filter.AccountID))
+	query, args := w.build(`SELECT id FROM source`, "id", maxSources+1)
+	rows, err := q.store.queryOnce(ctx, query, args...)
+	sources, err := collect(rows, err, scanned[int64])
+	switch {
+	case err != nil:
+		return err
+	case len(sources) > maxSources:
+		return q.walk(ctx, q.before, q.floor)
+	}
+	streams := make([]*stream, len(sources))
+	for i, id := range sources {
+		streams[i] = &stream{source: id, before: q.before}
+	}
+	return q.drain(ctx, func(ctx context.Context, n int) ([]int64, error) { return q.merge(ctx, streams, n) })
+}
+
+// stream is the certificates of one source, read some at a time.
+type stream struct {
+	source int64
+	before int64
+	ids    []int64
+	ended  bool
+}
+
+func (q *search) merge(ctx context.Context, streams []*stream, n int) ([]int64, error) {
+	ahead := max(8, readAhead/max(1, len(streams)))
+	var ids []int64
+	for len(ids) < n {
+		var newest *stream
+		for _, s := range streams {
+			if err := q.fill(ctx, s, ahead); err != nil {
+				return nil, err
+			}
+			if len(s.ids) > 0 && (newest == nil || s.ids[0] > newest.ids[0]) {
+				newest = s
+			}
+		}
+		if newest == nil {
+			break
+		}
+		ids = append(ids, newest.ids[0])
+		newest.ids = newest.ids[1:]
+	}
+	return ids, nil
+}
+
+func (q *search) fill(ctx context.Context, s *stream, ahead int) error {
+	if len(s.ids) > 0 || s.ended {
+		return nil
+	}
+	rows, err := q.store.query(ctx, `SELECT id FROM certificate WHERE source_id = $1 AND id < $2 AND id >= $3
+		ORDER BY id DESC LIMIT $4`, s.source, s.before, q.floor, int64(ahead))
+	if s.ids, err = collect(rows, err, scanned[int64]); err != nil {
+		return err
+	}
+	if s.ended = len(s.ids) < ahead; len(s.ids) > 0 {
+		s.before = s.ids[len(s.ids)-1]
+	}
+	return nil
+}
+
+// byDate finds certificates of a status. Among the newest ones first; then, if few certificates have the right dates, in
+// all of those; otherwise from the newest one on that can have the status.
+func (q *search) byDate(ctx context.Context) error {
+	newest, err := scanned[int64](q.store.queryRow(ctx, `SELECT coalesce(max(id), 0) FROM certificate`))
+	if err != nil {
+		return err
+	}
+	top := min(q.before, newest+1)
+	bottom := max(q.floor, top-window)
+	if err := q.walk(ctx, top, bottom); err != nil || len(q.found) >= q.limit || bottom <= q.floor {
+		return err
+	}
+	low, high := q.spans()
+	rows, err := q.store.query(ctx, `SELECT id FROM certificate WHERE not_after >> 12 >= $1 AND not_after >> 12 <= $2
+		AND id < $3 LIMIT $4`, low, high, bottom, int64(maxCandidates+1))
+	ids, err := collect(rows, err, scanned[int64])
+	if err != nil {
+		return err
+	}
+	if len(ids) > maxCandidates {
+		return q.walkFromNewest(ctx, bottom, high)
+	}
+	slices.SortFunc(ids, func(a, b int64) int { return -compareInt(a, b) })
+	return q.drain(ctx, func(_ context.Context, n int) ([]int64, error) {
+		part := ids[:min(n, len(ids))]
+		ids = ids[len(part):]
+		return part, nil
+	})
+}
+
+func compareInt(a, b int64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// spans is the range in which notAfter of the filter's certificates lies, in steps of the index.
+func (q *search) spans() (low, high int64) {
+	low, high = 0, math.MaxInt64
+	switch q.filter.Status {
+	case pki.CertificateExpired:
+		high = span(q.now)
+	case pki.CertificateValid, pki.CertificateRenewalDue:
+		low = span(q.now)
+	case pki.CertificateRevoked:
+	}
+	if !q.filter.ExpiresBefore.IsZero() {
+		high = min(high, span(q.filter.ExpiresBefore))
+	}
+	return low, high
+}
+
+// walkFromNewest walks from the newest certificate on that can be expired or due, since before it there may be many
+// that cannot.
+func (q *search) walkFromNewest(ctx context.Context, before, high int64) error {
+	column := "not_after"
+	if q.filter.Status == pki.CertificateRenewalDue {
+		column, high = "renew_at", span(q.now)
+	}
+	if high < math.MaxInt64 {
+		newest, err := scanned[int64](q.store.queryRow(ctx, newestOfSpans(column), high))
+		if err != nil {
+			return err
+		}
+		before = min(before, newest+1)
+	}
+	return q.walk(ctx, before, q.floor)
+}
+
+// newestOfSpans finds the newest certificate of which the date is in a step not after $1: the newest of each step,
+// found by jumping from step to step.
+func newestOfSpans(column string) string {
+	return fmt.Sprintf(`WITH RECURSIVE step (n) AS (
+			SELECT (SELECT %[1]s >> 12 FROM certificate WHERE %[1]s >> 12 <= $1 ORDER BY %[1]s >> 12 DESC LIMIT 1)
+			UNION ALL
+			SELECT (SELECT %[1]s >> 12 FROM certificate WHERE %[1]s >> 12 < step.n ORDER BY %[1]s >> 12 DESC LIMIT 1)
+			FROM step WHERE step.n IS NOT NULL)
+		SELECT coalesce(max((SELECT id FROM certificate WHERE %[1]s >> 12 = step.n ORDER BY %[1]s >> 12 DESC, id DESC LIMIT 1)), 0)
+		FROM step WHERE step.n IS NOT NULL`, column)
 }
 
 // certificateConditions are all conditions of a filter but its cursor.
 func certificateConditions(filter pki.CertificateFilter, ranges []nameRange, now time.Time) *where {
 	w := new(where)
+	w.conditions = append(w.conditions, certificateJoin)
 	rangeConditions(w, ranges)
 	w.equal("s.profile_id", string(filter.ProfileID))
 	w.equal("s.ca_id", string(filter.CAID))

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,41 +28,51 @@ type statementTexts struct {
 	identities       texts
 	claimIdentities  texts
 	updateIdentities texts
+	chains           texts
 }
 
 func newStatementTexts(d *dialect) *statementTexts {
 	return &statementTexts{
-		events: d.listText(`INSERT INTO event (`+eventColumns+`) VALUES `, eventWidth, ""),
-		certificates: d.listText(`INSERT INTO certificate (`+certificateColumns+`) VALUES `, certificateWidth,
+		events: d.rowsText(`INSERT INTO event (`+eventColumns+`) VALUES `, eventWidth, ""),
+		certificates: d.rowsText(`INSERT INTO certificate (`+certificateColumns+`) VALUES `, certificateWidth,
 			` ON CONFLICT DO NOTHING`),
-		identities: d.listText(`SELECT id, name, newest FROM identity WHERE name IN (VALUES `, 1, `) ORDER BY name`+d.forUpdate),
-		claimIdentities: d.listText(claimIdentity+` VALUES `, claimWidth,
+		identities: d.listText(`SELECT id, name, newest FROM identity WHERE name IN `, ` ORDER BY name`+d.forUpdate),
+		claimIdentities: d.rowsText(claimIdentity+` VALUES `, claimWidth,
 			` ON CONFLICT (name) DO NOTHING RETURNING id, name, newest`),
-		updateIdentities: d.listText(updateIdentity+` VALUES `, identityWidth, updateIdentityConflict),
+		updateIdentities: d.rowsText(updateIdentity+` VALUES `, identityWidth, updateIdentityConflict),
+		chains:           d.chainTexts(),
 	}
 }
 
-// listText makes statements with lists of 1, 2, 4 ... rows of the given width between head and tail.
-func (d *dialect) listText(head string, width int, tail string) texts {
+// rowsText makes statements with 1, 2, 4 ... rows of values of the given width between head and tail.
+func (d *dialect) rowsText(head string, width int, tail string) texts {
 	all := texts{}
 	for n := 1; n <= batchLimit; n *= 2 {
-		var b strings.Builder
-		b.WriteString(head)
-		for i := range n * width {
-			switch {
-			case i == 0:
-				b.WriteByte('(')
-			case i%width == 0:
-				b.WriteString("), (")
-			default:
-				b.WriteString(", ")
-			}
-			b.WriteString(d.placeholder(i + 1))
+		rows := make([]string, n)
+		for i := range rows {
+			rows[i] = d.list(i*width, width)
 		}
-		b.WriteString(")" + tail)
-		all[n] = b.String()
+		all[n] = head + strings.Join(rows, ", ") + tail
 	}
 	return all
+}
+
+// listText makes statements with one list of 1, 2, 4 ... values between head and tail.
+func (d *dialect) listText(head, tail string) texts {
+	all := texts{}
+	for n := 1; n <= batchLimit; n *= 2 {
+		all[n] = head + d.list(0, n) + tail
+	}
+	return all
+}
+
+// list writes "($4, $5)" for first 3 and count 2.
+func (d *dialect) list(first, count int) string {
+	names := make([]string, count)
+	for i := range names {
+		names[i] = d.placeholder(first + i + 1)
+	}
+	return "(" + strings.Join(names, ", ") + ")"
 }
 
 // where gathers the conditions of a filter. Conditions are fixed texts in which "?" stands for a value; what a
@@ -79,12 +90,27 @@ func (w *where) add(condition string, args ...any) {
 		b.WriteString(text)
 		if found {
 			next++
-			b.WriteString("$" + strconv.Itoa(next))
+			b.WriteString("$" + itoa(next))
 		}
 	}
 	w.conditions = append(w.conditions, b.String())
 	w.args = append(w.args, args...)
 }
+
+// in adds that a column is one of the values.
+func (w *where) in(column string, values []int64) {
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	w.add(column+" IN (?"+strings.Repeat(", ?", len(values)-1)+")", args...)
+}
+
+func (w *where) clone() *where {
+	return &where{conditions: slices.Clone(w.conditions), args: slices.Clone(w.args)}
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
 
 // equal adds a condition unless the value is "".
 func (w *where) equal(column, value string) {

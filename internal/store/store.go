@@ -117,6 +117,11 @@ func (s *Store) query(ctx context.Context, query string, args ...any) (*sql.Rows
 	return stmt.QueryContext(ctx, args...)
 }
 
+// queryOnce is query for texts that are put together from a filter. They are too many to keep prepared.
+func (s *Store) queryOnce(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return s.reader.QueryContext(ctx, s.dialect.numbered(query), s.dialect.arguments(args)...)
+}
+
 // row is the part of sql.Row that callers use.
 type row interface{ Scan(dest ...any) error }
 

@@ -36,17 +36,25 @@ func SQLite(t testing.TB) Database {
 // postgresVariable names the server on which tests create databases.
 const postgresVariable = "CERTLOOM_TEST_POSTGRES"
 
-// Postgres returns an empty database of the server that CERTLOOM_TEST_POSTGRES names, which is dropped in the end.
-// Without the variable the test fails, unless it runs with -short: then it is left out.
-func Postgres(t testing.TB) Database {
+// NeedPostgres returns the DSN of the server that CERTLOOM_TEST_POSTGRES names. Without the variable the test fails,
+// unless it runs with -short: then it is left out.
+func NeedPostgres(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv(postgresVariable)
-	if server == "" {
-		if testing.Short() {
-			t.Skip("-short leaves PostgreSQL out")
-		}
+	switch {
+	case server != "":
+	case testing.Short():
+		t.Skip("-short leaves PostgreSQL out")
+	default:
 		t.Fatalf("%s is not set; `make test` starts a PostgreSQL and sets it", postgresVariable)
 	}
+	return server
+}
+
+// Postgres returns an empty database of that server, which is dropped in the end.
+func Postgres(t testing.TB) Database {
+	t.Helper()
+	server := NeedPostgres(t)
 	name := "certloom_" + strings.ToLower(rand.Text())
 	administer(t, server, "CREATE DATABASE "+name)
 	t.Cleanup(func() { administer(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
