@@ -105,6 +105,12 @@ func TestCommandsInDocuments(t *testing.T) {
 			}
 		}
 	})
+	for _, line := range examples(command()) {
+		found++
+		if err := parses(line, true); err != nil {
+			t.Errorf("example %s: %v", line, err)
+		}
+	}
 	walk(t, ".go", func(path, text string) {
 		for _, hint := range hints(t, path, text) {
 			found++
@@ -125,6 +131,21 @@ func commandLines(text string) []string {
 		script := strings.ReplaceAll(block[1], "\\\n", " ")
 		for _, match := range regexp.MustCompile(`(?m)^ *(?:\$ )?(?:sudo (?:-u \w+ )?)?(certloom .*)$`).FindAllStringSubmatch(script, -1) {
 			lines = append(lines, match[1])
+		}
+	}
+	return lines
+}
+
+// examples returns the examples of all commands.
+func examples(c *cobra.Command) []string {
+	var lines []string
+	script := strings.ReplaceAll(c.Example, "\\\n", " ")
+	for _, match := range regexp.MustCompile(`(?m)^ *(?:\(umask 077; )?(certloom .*)$`).FindAllStringSubmatch(script, -1) {
+		lines = append(lines, match[1])
+	}
+	for _, sub := range c.Commands() {
+		if sub.Name() != "completion" && sub.Name() != "help" {
+			lines = append(lines, examples(sub)...)
 		}
 	}
 	return lines
