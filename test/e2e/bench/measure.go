@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -83,12 +84,8 @@ func (l *line) load(ctx context.Context, d time.Duration) ([]time.Duration, erro
 	return all, first
 }
 
-type overError struct{}
-
-func (overError) Error() string { return "the time is over" }
-
 // errOver ends a load in the ordinary way.
-var errOver = overError{}
+var errOver = errors.New("the time is over")
 
 // repeat gets certificates until ctx ends. The one that is on its way then is finished, for the next turn to start
 // clean, but not counted.
@@ -100,10 +97,11 @@ func (c *client) repeat(ctx context.Context) ([]time.Duration, error) {
 			return done, err
 		}
 		if ctx.Err() != nil {
-			if cause := context.Cause(ctx); cause != errOver {
-				return done, cause
+			cause := context.Cause(ctx)
+			if errors.Is(cause, errOver) {
+				cause = nil
 			}
-			return done, nil
+			return done, cause
 		}
 		done = append(done, time.Since(started))
 	}
