@@ -47,7 +47,7 @@ func fromMicros(n int64) time.Time {
 }
 
 // span is the step of the indexes on dates, see the migrations.
-func span(t time.Time) int64 { return t.Unix() >> 12 }
+func span(t time.Time) int64 { return t.Unix() >> 10 }
 
 func boolean(b bool) int64 {
 	if b {

@@ -25,7 +25,7 @@ func (s *Store) RedeemNonce(ctx context.Context, id [16]byte, expires time.Time)
 func (s *Store) DeleteExpiredNonces(ctx context.Context, now time.Time) (int, error) {
 	deleted := 0
 	err := s.write(ctx, "delete expired nonces", func(ctx context.Context, t *tx) error {
-		n, err := t.change(ctx, `DELETE FROM nonce WHERE expires_at >> 12 <= $1 AND expires_at < $2`, span(now), seconds(now))
+		n, err := t.change(ctx, `DELETE FROM nonce WHERE expires_at >> 10 <= $1 AND expires_at < $2`, span(now), seconds(now))
 		if err != nil {
 			return fmt.Errorf("delete: %w", err)
 		}

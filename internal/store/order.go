@@ -268,7 +268,7 @@ type expiredOrder struct {
 func (t *tx) expiredOrders(ctx context.Context, before time.Time, limit int) ([]expiredOrder, error) {
 	rows, err := t.query(ctx, `SELECT o.id,
 			EXISTS (SELECT 1 FROM certificate c WHERE c.order_id = o.id AND c.order_id <> '')
-		FROM acme_order o WHERE o.expires_at >> 12 <= $1 AND o.expires_at < $2 AND o.settled = 0 ORDER BY o.expires_at >> 12
+		FROM acme_order o WHERE o.expires_at >> 10 <= $1 AND o.expires_at < $2 AND o.settled = 0 ORDER BY o.expires_at >> 10
 		LIMIT $3`+t.forUpdate(), span(before), seconds(before), int64(limit))
 	orders, err := collect(rows, err, func(r row) (expiredOrder, error) {
 		var o expiredOrder

@@ -23,11 +23,11 @@ import (
 
 // Limits of a search.
 const (
-	maxChains     = 5000  // identities whose certificates are merged; more of them are frequent
-	maxSources    = 128   // sources whose certificates are merged
-	window        = 4096  // newest certificates that are looked through before dates are
-	maxCandidates = 20000 // certificates that are sorted, because their dates match
-	readAhead     = 256   // candidates that are read with one query
+	maxChains     = 5000 // identities whose certificates are merged; more of them are frequent
+	maxSources    = 128  // sources whose certificates are merged
+	window        = 1024 // newest certificates that are looked through before dates are
+	maxCandidates = 8000 // certificates that are sorted, because their dates match
+	readAhead     = 256  // candidates that are read with one query
 )
 
 // candidates returns the next n or fewer certificate IDs of a search, in descending order; none: the end.
@@ -264,7 +264,7 @@ func (q *search) byDate(ctx context.Context) error {
 		return err
 	}
 	low, high := q.spans()
-	rows, err := q.store.query(ctx, `SELECT id FROM certificate WHERE not_after >> 12 >= $1 AND not_after >> 12 <= $2
+	rows, err := q.store.query(ctx, `SELECT id FROM certificate WHERE not_after >> 10 >= $1 AND not_after >> 10 <= $2
 		AND id < $3 LIMIT $4`, low, high, bottom, int64(maxCandidates+1))
 	ids, err := collect(rows, err, scanned[int64])
 	if err != nil {
@@ -329,11 +329,11 @@ func (q *search) walkFromNewest(ctx context.Context, before, high int64) error {
 // found by jumping from step to step.
 func newestOfSpans(column string) string {
 	return fmt.Sprintf(`WITH RECURSIVE step (n) AS (
-			SELECT (SELECT %[1]s >> 12 FROM certificate WHERE %[1]s >> 12 <= $1 ORDER BY %[1]s >> 12 DESC LIMIT 1)
+			SELECT (SELECT %[1]s >> 10 FROM certificate WHERE %[1]s >> 10 <= $1 ORDER BY %[1]s >> 10 DESC LIMIT 1)
 			UNION ALL
-			SELECT (SELECT %[1]s >> 12 FROM certificate WHERE %[1]s >> 12 < step.n ORDER BY %[1]s >> 12 DESC LIMIT 1)
+			SELECT (SELECT %[1]s >> 10 FROM certificate WHERE %[1]s >> 10 < step.n ORDER BY %[1]s >> 10 DESC LIMIT 1)
 			FROM step WHERE step.n IS NOT NULL)
-		SELECT coalesce(max((SELECT id FROM certificate WHERE %[1]s >> 12 = step.n ORDER BY %[1]s >> 12 DESC, id DESC LIMIT 1)), 0)
+		SELECT coalesce(max((SELECT id FROM certificate WHERE %[1]s >> 10 = step.n ORDER BY id DESC LIMIT 1)), 0)
 		FROM step WHERE step.n IS NOT NULL`, column)
 }
 
