@@ -25,24 +25,42 @@ type Authority interface {
 
 func (s *Server) caRoutes() {
 	const tag = "cas"
-	register(s, operation{id: "list-cas", method: http.MethodGet, path: "/cas", tag: tag, access: auth.Read,
-		summary: "List roots and issuing CAs"}, s.listCAs)
-	register(s, operation{id: "create-ca", method: http.MethodPost, path: "/cas", tag: tag, access: auth.Write,
-		status: http.StatusCreated, summary: "Create a root or an issuing CA"}, s.createCA)
-	register(s, operation{id: "import-ca", method: http.MethodPost, path: "/cas/import", tag: tag, access: auth.Write,
-		status: http.StatusCreated, summary: "Import an existing CA with its private key"}, s.importCA)
-	register(s, operation{id: "get-ca", method: http.MethodGet, path: "/cas/{ca}", tag: tag, access: auth.Read,
-		summary: "Show a CA"}, s.getCA)
-	register(s, operation{id: "get-ca-csr", method: http.MethodGet, path: "/cas/{ca}/csr", tag: tag, access: auth.Read,
-		summary: "Show the CSR of an issuing CA under an outside root"}, s.getCACSR)
-	register(s, operation{id: "install-ca-certificate", method: http.MethodPost, path: "/cas/{ca}/certificate", tag: tag, access: auth.Write,
-		summary: "Install the certificate that an outside root made"}, s.installCertificate)
-	register(s, operation{id: "update-ca-settings", method: http.MethodPut, path: "/cas/{ca}/settings", tag: tag, access: auth.Write,
-		summary: "Replace the addresses that a CA puts into certificates"}, s.updateCASettings)
-	register(s, operation{id: "suspend-ca", method: http.MethodPost, path: "/cas/{ca}/suspend", tag: tag, access: auth.Write,
-		summary: "Suspend a CA: it signs no certificates"}, s.setCAState(pki.Suspended))
-	register(s, operation{id: "activate-ca", method: http.MethodPost, path: "/cas/{ca}/activate", tag: tag, access: auth.Write,
-		summary: "Activate a suspended CA"}, s.setCAState(pki.Active))
+	register(s, operation{
+		id: "list-cas", method: http.MethodGet, path: "/cas", tag: tag, access: auth.Read,
+		summary: "List roots and issuing CAs",
+	}, s.listCAs)
+	register(s, operation{
+		id: "create-ca", method: http.MethodPost, path: "/cas", tag: tag, access: auth.Write,
+		status: http.StatusCreated, summary: "Create a root or an issuing CA",
+	}, s.createCA)
+	register(s, operation{
+		id: "import-ca", method: http.MethodPost, path: "/cas/import", tag: tag, access: auth.Write,
+		status: http.StatusCreated, summary: "Import an existing CA with its private key",
+	}, s.importCA)
+	register(s, operation{
+		id: "get-ca", method: http.MethodGet, path: "/cas/{ca}", tag: tag, access: auth.Read,
+		summary: "Show a CA",
+	}, s.getCA)
+	register(s, operation{
+		id: "get-ca-csr", method: http.MethodGet, path: "/cas/{ca}/csr", tag: tag, access: auth.Read,
+		summary: "Show the CSR of an issuing CA under an outside root",
+	}, s.getCACSR)
+	register(s, operation{
+		id: "install-ca-certificate", method: http.MethodPost, path: "/cas/{ca}/certificate", tag: tag, access: auth.Write,
+		summary: "Install the certificate that an outside root made",
+	}, s.installCertificate)
+	register(s, operation{
+		id: "update-ca-settings", method: http.MethodPut, path: "/cas/{ca}/settings", tag: tag, access: auth.Write,
+		summary: "Replace the addresses that a CA puts into certificates",
+	}, s.updateCASettings)
+	register(s, operation{
+		id: "suspend-ca", method: http.MethodPost, path: "/cas/{ca}/suspend", tag: tag, access: auth.Write,
+		summary: "Suspend a CA: it signs no certificates",
+	}, s.setCAState(pki.Suspended))
+	register(s, operation{
+		id: "activate-ca", method: http.MethodPost, path: "/cas/{ca}/activate", tag: tag, access: auth.Write,
+		summary: "Activate a suspended CA",
+	}, s.setCAState(pki.Active))
 }
 
 // CAPath is the parameter of operations on one CA.
@@ -183,7 +201,8 @@ func (s *Server) getCACSR(_ context.Context, in *CAPath) (*output[apiv1.CACSR], 
 func (s *Server) installCertificate(ctx context.Context, in *struct {
 	CAPath
 	body[apiv1.InstallCertificate]
-}) (*output[apiv1.CA], error) {
+},
+) (*output[apiv1.CA], error) {
 	ca, err := findCA(s.config.Catalog.Snapshot(), in.CA)
 	if err != nil {
 		return nil, err
@@ -199,7 +218,8 @@ func (s *Server) installCertificate(ctx context.Context, in *struct {
 func (s *Server) updateCASettings(ctx context.Context, in *struct {
 	CAPath
 	body[apiv1.CASettings]
-}) (*output[apiv1.CA], error) {
+},
+) (*output[apiv1.CA], error) {
 	ca, err := findCA(s.config.Catalog.Snapshot(), in.CA)
 	if err != nil {
 		return nil, err

@@ -36,18 +36,30 @@ type Revoker interface {
 
 func (s *Server) certificateRoutes() {
 	const tag = "certificates"
-	register(s, operation{id: "list-certificates", method: http.MethodGet, path: "/certificates", tag: tag, access: auth.Read,
-		summary: "List certificates, newest first"}, s.listCertificates)
-	register(s, operation{id: "create-certificate", method: http.MethodPost, path: "/certificates", tag: tag, access: auth.Request,
-		status: http.StatusCreated, summary: "Request a certificate under a profile with enrollment method rest-api"}, s.createCertificate)
-	register(s, operation{id: "export-certificates", method: http.MethodGet, path: "/certificates/export", tag: tag, access: auth.Read,
-		summary: "Export certificates as JSON, CSV or PEM, newest first", produces: []string{"application/json", "text/csv", pemType}}, s.exportCertificates)
-	register(s, operation{id: "get-certificate", method: http.MethodGet, path: "/certificates/{serial}", tag: tag, access: auth.Read,
-		summary: "Show a certificate"}, s.getCertificate)
-	register(s, operation{id: "get-certificate-pem", method: http.MethodGet, path: "/certificates/{serial}/pem", tag: tag, access: auth.Read,
-		summary: "Download a certificate as PEM", produces: []string{pemType}}, s.getCertificatePEM)
-	register(s, operation{id: "revoke-certificate", method: http.MethodPost, path: "/certificates/{serial}/revoke", tag: tag, access: auth.Write,
-		summary: "Revoke a certificate"}, s.revokeCertificate)
+	register(s, operation{
+		id: "list-certificates", method: http.MethodGet, path: "/certificates", tag: tag, access: auth.Read,
+		summary: "List certificates, newest first",
+	}, s.listCertificates)
+	register(s, operation{
+		id: "create-certificate", method: http.MethodPost, path: "/certificates", tag: tag, access: auth.Request,
+		status: http.StatusCreated, summary: "Request a certificate under a profile with enrollment method rest-api",
+	}, s.createCertificate)
+	register(s, operation{
+		id: "export-certificates", method: http.MethodGet, path: "/certificates/export", tag: tag, access: auth.Read,
+		summary: "Export certificates as JSON, CSV or PEM, newest first", produces: []string{"application/json", "text/csv", pemType},
+	}, s.exportCertificates)
+	register(s, operation{
+		id: "get-certificate", method: http.MethodGet, path: "/certificates/{serial}", tag: tag, access: auth.Read,
+		summary: "Show a certificate",
+	}, s.getCertificate)
+	register(s, operation{
+		id: "get-certificate-pem", method: http.MethodGet, path: "/certificates/{serial}/pem", tag: tag, access: auth.Read,
+		summary: "Download a certificate as PEM", produces: []string{pemType},
+	}, s.getCertificatePEM)
+	register(s, operation{
+		id: "revoke-certificate", method: http.MethodPost, path: "/certificates/{serial}/revoke", tag: tag, access: auth.Write,
+		summary: "Revoke a certificate",
+	}, s.revokeCertificate)
 }
 
 // CertificateQuery are the parameters that select certificates.
@@ -105,7 +117,8 @@ func (q *CertificateQuery) filter(view *catalog.Snapshot) (pki.CertificateFilter
 func (s *Server) listCertificates(ctx context.Context, in *struct {
 	CertificateQuery
 	PageQuery
-}) (*output[apiv1.Page[apiv1.Certificate]], error) {
+},
+) (*output[apiv1.Page[apiv1.Certificate]], error) {
 	view := s.config.Catalog.Snapshot()
 	filter, err := in.filter(view)
 	if in.After != "" {
@@ -174,7 +187,8 @@ const pemType = "application/pem-certificate-chain" // RFC 8555 section 9.1
 func (s *Server) getCertificatePEM(ctx context.Context, in *struct {
 	SerialPath
 	Chain bool `query:"chain" doc:"Append the certificates above it."`
-}) (*pemOutput, error) {
+},
+) (*pemOutput, error) {
 	certificate, err := s.certificate(ctx, in.Serial)
 	if err != nil {
 		return nil, err
@@ -267,7 +281,8 @@ func (f *findings) csr(text string, p *pki.Profile) (*csr.Request, []pki.Identif
 func (s *Server) revokeCertificate(ctx context.Context, in *struct {
 	SerialPath
 	body[apiv1.RevokeCertificate]
-}) (*output[apiv1.Certificate], error) {
+},
+) (*output[apiv1.Certificate], error) {
 	var found findings
 	serial, err := parseSerial(in.Serial, "serial")
 	if err != nil {

@@ -13,17 +13,24 @@ import (
 
 func (s *Server) credentialRoutes() {
 	const tag = "credentials"
-	register(s, operation{id: "list-credentials", method: http.MethodGet, path: "/credentials", tag: tag, access: auth.Read,
-		summary: "List EAB credentials"}, s.listCredentials)
-	register(s, operation{id: "create-credential", method: http.MethodPost, path: "/credentials", tag: tag, access: auth.Write,
-		status: http.StatusCreated, summary: "Create an EAB credential; its HMAC key is shown once"}, s.createCredential)
-	register(s, operation{id: "revoke-credential", method: http.MethodPost, path: "/credentials/{keyId}/revoke", tag: tag, access: auth.Write,
-		summary: "Revoke an EAB credential: its accounts obtain nothing more"}, s.revokeCredential)
+	register(s, operation{
+		id: "list-credentials", method: http.MethodGet, path: "/credentials", tag: tag, access: auth.Read,
+		summary: "List EAB credentials",
+	}, s.listCredentials)
+	register(s, operation{
+		id: "create-credential", method: http.MethodPost, path: "/credentials", tag: tag, access: auth.Write,
+		status: http.StatusCreated, summary: "Create an EAB credential; its HMAC key is shown once",
+	}, s.createCredential)
+	register(s, operation{
+		id: "revoke-credential", method: http.MethodPost, path: "/credentials/{keyId}/revoke", tag: tag, access: auth.Write,
+		summary: "Revoke an EAB credential: its accounts obtain nothing more",
+	}, s.revokeCredential)
 }
 
 func (s *Server) listCredentials(ctx context.Context, in *struct {
 	Profile string `query:"profile" doc:"Name or identifier of the profile; absent: all." maxLength:"100"`
-}) (*output[apiv1.Page[apiv1.Credential]], error) {
+},
+) (*output[apiv1.Page[apiv1.Credential]], error) {
 	view := s.config.Catalog.Snapshot()
 	var only pki.ProfileID
 	if in.Profile != "" {
@@ -87,7 +94,8 @@ func (s *Server) createCredential(ctx context.Context, in *struct{ body[apiv1.Cr
 
 func (s *Server) revokeCredential(ctx context.Context, in *struct {
 	KeyID string `path:"keyId" doc:"KID of the credential." maxLength:"100"`
-}) (*output[apiv1.Credential], error) {
+},
+) (*output[apiv1.Credential], error) {
 	revoked, err := s.config.Catalog.RevokeCredential(ctx, pki.CredentialID(in.KeyID), auth.PrincipalOf(ctx).By())
 	if err != nil {
 		return nil, err

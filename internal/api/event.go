@@ -15,8 +15,10 @@ import (
 )
 
 func (s *Server) eventRoutes() {
-	register(s, operation{id: "list-events", method: http.MethodGet, path: "/events", tag: "audit", access: auth.Read,
-		summary: "List audit events, newest first"}, s.listEvents)
+	register(s, operation{
+		id: "list-events", method: http.MethodGet, path: "/events", tag: "audit", access: auth.Read,
+		summary: "List audit events, newest first",
+	}, s.listEvents)
 }
 
 func (s *Server) listEvents(ctx context.Context, in *struct {
@@ -26,7 +28,8 @@ func (s *Server) listEvents(ctx context.Context, in *struct {
 	Outcome string    `query:"outcome" enum:"done,refused"`
 	Since   time.Time `query:"since"`
 	PageQuery
-}) (*output[apiv1.Page[apiv1.Event]], error) {
+},
+) (*output[apiv1.Page[apiv1.Event]], error) {
 	filter := pki.EventFilter{
 		Action: in.Action, Target: in.Target, Actor: in.Actor, Outcome: in.Outcome, Since: in.Since, Limit: in.Limit,
 	}

@@ -37,7 +37,8 @@ type streamOutput struct {
 func (s *Server) exportCertificates(ctx context.Context, in *struct {
 	CertificateQuery
 	Format string `query:"format" default:"json" enum:"json,csv,pem"`
-}) (*streamOutput, error) {
+},
+) (*streamOutput, error) {
 	view := s.config.Catalog.Snapshot()
 	filter, err := in.filter(view)
 	if err != nil {
@@ -60,7 +61,7 @@ func (s *Server) exportCertificates(ctx context.Context, in *struct {
 			// The layer above has set these on the framework's context only when there is a status.
 			w.Header().Set("Content-Type", types[in.Format])
 			w.WriteHeader(http.StatusOK)
-			if err := stream.run(hctx.Context(), first, stream.writer(in.Format)); err != nil {
+			if err := stream.run(ctx, first, stream.writer(in.Format)); err != nil {
 				s.config.Logger.WarnContext(ctx, "export broken off", telemetry.KeyRequest, auth.PrincipalOf(ctx).Request, telemetry.KeyError, err)
 				// The status has been sent. Only a connection that breaks off tells the client that something is missing;
 				// this is net/http's way to ask for that.

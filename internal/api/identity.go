@@ -13,10 +13,14 @@ import (
 
 func (s *Server) identityRoutes() {
 	const tag = "identities"
-	register(s, operation{id: "list-identities", method: http.MethodGet, path: "/identities", tag: tag, access: auth.Read,
-		summary: "List what certificates are for, each with its newest certificate"}, s.listIdentities)
-	register(s, operation{id: "get-identity", method: http.MethodGet, path: "/identities/{identity}", tag: tag, access: auth.Read,
-		summary: "Show an identity"}, s.getIdentity)
+	register(s, operation{
+		id: "list-identities", method: http.MethodGet, path: "/identities", tag: tag, access: auth.Read,
+		summary: "List what certificates are for, each with its newest certificate",
+	}, s.listIdentities)
+	register(s, operation{
+		id: "get-identity", method: http.MethodGet, path: "/identities/{identity}", tag: tag, access: auth.Read,
+		summary: "Show an identity",
+	}, s.getIdentity)
 }
 
 func (s *Server) listIdentities(ctx context.Context, in *struct {
@@ -26,7 +30,8 @@ func (s *Server) listIdentities(ctx context.Context, in *struct {
 	Profile     string `query:"profile" doc:"Name or identifier of the profile." maxLength:"100"`
 	Status      string `query:"status" enum:"ok,renewal-due,lapsing,lapsed"`
 	PageQuery
-}) (*output[apiv1.Page[apiv1.Identity]], error) {
+},
+) (*output[apiv1.Page[apiv1.Identity]], error) {
 	view := s.config.Catalog.Snapshot()
 	filter := pki.IdentityFilter{
 		Name: in.Name, TrustDomain: in.TrustDomain, Namespace: in.Namespace, Status: pki.IdentityStatus(in.Status),
@@ -65,7 +70,8 @@ func wireIdentity(view *catalog.Snapshot, i *pki.Identity, now time.Time) apiv1.
 
 func (s *Server) getIdentity(ctx context.Context, in *struct {
 	Identity string `path:"identity" doc:"SPIFFE ID, DNS name or address, percent-encoded." maxLength:"2048"`
-}) (*output[apiv1.Identity], error) {
+},
+) (*output[apiv1.Identity], error) {
 	identity, err := s.config.Store.Identity(ctx, in.Identity)
 	if err != nil {
 		return nil, err

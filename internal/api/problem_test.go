@@ -101,8 +101,10 @@ func TestRefusesParameters(t *testing.T) {
 		"refuses/status":            {"/certificates?status=fine", []string{"status"}},
 		"refuses/time":              {"/certificates?issuedAfter=yesterday", []string{"issuedAfter"}},
 		"refuses/cursor":            {"/certificates?after=zz", []string{"after"}},
-		"refuses/several": {"/certificates?profile=nope&issuingCa=nope&fingerprint=12&after=zz",
-			[]string{"after", "fingerprint", "issuingCa", "profile"}},
+		"refuses/several": {
+			"/certificates?profile=nope&issuingCa=nope&fingerprint=12&after=zz",
+			[]string{"after", "fingerprint", "issuingCa", "profile"},
+		},
 		"refuses/serial":          {"/certificates/xyz", []string{"serial"}},
 		"refuses/export-format":   {"/certificates/export?format=xml", []string{"format"}},
 		"refuses/identity-status": {"/identities?status=fine", []string{"status"}},

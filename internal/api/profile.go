@@ -17,24 +17,42 @@ import (
 
 func (s *Server) profileRoutes() {
 	const tag = "profiles"
-	register(s, operation{id: "list-templates", method: http.MethodGet, path: "/templates", tag: tag, access: auth.Read,
-		summary: "List the base templates and what profiles made of them start from"}, s.listTemplates)
-	register(s, operation{id: "list-profiles", method: http.MethodGet, path: "/profiles", tag: tag, access: auth.Read,
-		summary: "List certificate profiles"}, s.listProfiles)
-	register(s, operation{id: "create-profile", method: http.MethodPost, path: "/profiles", tag: tag, access: auth.Write,
-		status: http.StatusCreated, summary: "Create a certificate profile"}, s.createProfile)
-	register(s, operation{id: "get-profile", method: http.MethodGet, path: "/profiles/{profile}", tag: tag, access: auth.Read,
-		summary: "Show a certificate profile"}, s.getProfile)
-	register(s, operation{id: "update-profile", method: http.MethodPatch, path: "/profiles/{profile}", tag: tag, access: auth.Write,
-		summary: "Change a certificate profile; members that are left out stay"}, s.updateProfile)
-	register(s, operation{id: "delete-profile", method: http.MethodDelete, path: "/profiles/{profile}", tag: tag, access: auth.Write,
-		summary: "Delete a certificate profile that nothing refers to"}, s.deleteProfile)
-	register(s, operation{id: "clone-profile", method: http.MethodPost, path: "/profiles/{profile}/clone", tag: tag, access: auth.Write,
-		status: http.StatusCreated, summary: "Copy a certificate profile under another name"}, s.cloneProfile)
-	register(s, operation{id: "suspend-profile", method: http.MethodPost, path: "/profiles/{profile}/suspend", tag: tag, access: auth.Write,
-		summary: "Suspend a certificate profile: nothing is issued under it"}, s.setProfileState(pki.Suspended))
-	register(s, operation{id: "activate-profile", method: http.MethodPost, path: "/profiles/{profile}/activate", tag: tag, access: auth.Write,
-		summary: "Activate a suspended certificate profile"}, s.setProfileState(pki.Active))
+	register(s, operation{
+		id: "list-templates", method: http.MethodGet, path: "/templates", tag: tag, access: auth.Read,
+		summary: "List the base templates and what profiles made of them start from",
+	}, s.listTemplates)
+	register(s, operation{
+		id: "list-profiles", method: http.MethodGet, path: "/profiles", tag: tag, access: auth.Read,
+		summary: "List certificate profiles",
+	}, s.listProfiles)
+	register(s, operation{
+		id: "create-profile", method: http.MethodPost, path: "/profiles", tag: tag, access: auth.Write,
+		status: http.StatusCreated, summary: "Create a certificate profile",
+	}, s.createProfile)
+	register(s, operation{
+		id: "get-profile", method: http.MethodGet, path: "/profiles/{profile}", tag: tag, access: auth.Read,
+		summary: "Show a certificate profile",
+	}, s.getProfile)
+	register(s, operation{
+		id: "update-profile", method: http.MethodPatch, path: "/profiles/{profile}", tag: tag, access: auth.Write,
+		summary: "Change a certificate profile; members that are left out stay",
+	}, s.updateProfile)
+	register(s, operation{
+		id: "delete-profile", method: http.MethodDelete, path: "/profiles/{profile}", tag: tag, access: auth.Write,
+		summary: "Delete a certificate profile that nothing refers to",
+	}, s.deleteProfile)
+	register(s, operation{
+		id: "clone-profile", method: http.MethodPost, path: "/profiles/{profile}/clone", tag: tag, access: auth.Write,
+		status: http.StatusCreated, summary: "Copy a certificate profile under another name",
+	}, s.cloneProfile)
+	register(s, operation{
+		id: "suspend-profile", method: http.MethodPost, path: "/profiles/{profile}/suspend", tag: tag, access: auth.Write,
+		summary: "Suspend a certificate profile: nothing is issued under it",
+	}, s.setProfileState(pki.Suspended))
+	register(s, operation{
+		id: "activate-profile", method: http.MethodPost, path: "/profiles/{profile}/activate", tag: tag, access: auth.Write,
+		summary: "Activate a suspended certificate profile",
+	}, s.setProfileState(pki.Active))
 }
 
 // ProfilePath is the parameter of operations on one profile.
@@ -156,7 +174,8 @@ func (s *Server) withChecks(err error, p *pki.Profile) error {
 	all := []error{err}
 	if more := policy.CheckProfile(&checked); more != nil {
 		for _, f := range flatten(more, nil) {
-			if !told[f.Field] && !(told[lifetimes] && strings.HasPrefix(f.Field, lifetimes)) {
+			follows := told[lifetimes] && strings.HasPrefix(f.Field, lifetimes)
+			if !told[f.Field] && !follows {
 				all = append(all, f)
 			}
 		}
@@ -177,7 +196,8 @@ func (f *findings) issuingCA(view *catalog.Snapshot, name string) pki.CAID {
 func (s *Server) updateProfile(ctx context.Context, in *struct {
 	ProfilePath
 	body[apiv1.UpdateProfile]
-}) (*output[apiv1.Profile], error) {
+},
+) (*output[apiv1.Profile], error) {
 	var found findings
 	view := s.config.Catalog.Snapshot()
 	old, err := findProfile(view, in.Profile)
@@ -224,7 +244,8 @@ func (s *Server) deleteProfile(ctx context.Context, in *ProfilePath) (*struct{},
 func (s *Server) cloneProfile(ctx context.Context, in *struct {
 	ProfilePath
 	body[apiv1.CloneProfile]
-}) (*output[apiv1.Profile], error) {
+},
+) (*output[apiv1.Profile], error) {
 	p, err := findProfile(s.config.Catalog.Snapshot(), in.Profile)
 	if err != nil {
 		return nil, err

@@ -13,8 +13,10 @@ import (
 )
 
 func (s *Server) statusRoutes() {
-	register(s, operation{id: "get-status", method: http.MethodGet, path: "/status", tag: "status", access: auth.Read,
-		summary: "Show how the server is"}, s.getStatus)
+	register(s, operation{
+		id: "get-status", method: http.MethodGet, path: "/status", tag: "status", access: auth.Read,
+		summary: "Show how the server is",
+	}, s.getStatus)
 }
 
 // statusPatience is how long the database may take to answer a question about itself.

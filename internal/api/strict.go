@@ -30,11 +30,19 @@ type memberWalk struct {
 	found    []error
 }
 
+func (w *memberWalk) next() (json.Token, error) {
+	token, err := w.decoder.Token()
+	if err != nil {
+		return nil, fmt.Errorf("read JSON: %w", err)
+	}
+	return token, nil
+}
+
 func (w *memberWalk) value(schema *huma.Schema, at string) error {
 	for schema != nil && schema.Ref != "" {
 		schema = w.registry.SchemaFromRef(schema.Ref)
 	}
-	token, err := w.decoder.Token()
+	token, err := w.next()
 	if err != nil {
 		return err
 	}
@@ -50,7 +58,7 @@ func (w *memberWalk) value(schema *huma.Schema, at string) error {
 func (w *memberWalk) object(schema *huma.Schema, at string) error {
 	seen := map[string]bool{}
 	for w.decoder.More() {
-		token, err := w.decoder.Token()
+		token, err := w.next()
 		if err != nil {
 			return err
 		}
@@ -71,7 +79,7 @@ func (w *memberWalk) object(schema *huma.Schema, at string) error {
 			return err
 		}
 	}
-	_, err := w.decoder.Token() // the closing brace
+	_, err := w.next() // the closing brace
 	return err
 }
 
@@ -85,6 +93,6 @@ func (w *memberWalk) array(schema *huma.Schema, at string) error {
 			return err
 		}
 	}
-	_, err := w.decoder.Token() // the closing bracket
+	_, err := w.next() // the closing bracket
 	return err
 }

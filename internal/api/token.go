@@ -13,20 +13,30 @@ import (
 
 func (s *Server) accessRoutes() {
 	const tag = "access"
-	register(s, operation{id: "login", method: http.MethodPost, path: "/login", tag: tag,
-		status: http.StatusCreated, summary: "Exchange a password for a token that expires by itself"}, s.login)
-	register(s, operation{id: "whoami", method: http.MethodGet, path: "/whoami", tag: tag, access: auth.Self,
-		summary: "Show whose token this is"}, s.whoami)
+	register(s, operation{
+		id: "login", method: http.MethodPost, path: "/login", tag: tag,
+		status: http.StatusCreated, summary: "Exchange a password for a token that expires by itself",
+	}, s.login)
+	register(s, operation{
+		id: "whoami", method: http.MethodGet, path: "/whoami", tag: tag, access: auth.Self,
+		summary: "Show whose token this is",
+	}, s.whoami)
 }
 
 func (s *Server) tokenRoutes() {
 	const tag = "tokens"
-	register(s, operation{id: "list-tokens", method: http.MethodGet, path: "/tokens", tag: tag, access: auth.Read,
-		summary: "List API tokens"}, s.listTokens)
-	register(s, operation{id: "create-token", method: http.MethodPost, path: "/tokens", tag: tag, access: auth.Write,
-		status: http.StatusCreated, summary: "Create an API token; its secret is shown once"}, s.createToken)
-	register(s, operation{id: "revoke-token", method: http.MethodPost, path: "/tokens/{token}/revoke", tag: tag, access: auth.Write,
-		summary: "Revoke an API token"}, s.revokeToken)
+	register(s, operation{
+		id: "list-tokens", method: http.MethodGet, path: "/tokens", tag: tag, access: auth.Read,
+		summary: "List API tokens",
+	}, s.listTokens)
+	register(s, operation{
+		id: "create-token", method: http.MethodPost, path: "/tokens", tag: tag, access: auth.Write,
+		status: http.StatusCreated, summary: "Create an API token; its secret is shown once",
+	}, s.createToken)
+	register(s, operation{
+		id: "revoke-token", method: http.MethodPost, path: "/tokens/{token}/revoke", tag: tag, access: auth.Write,
+		summary: "Revoke an API token",
+	}, s.revokeToken)
 }
 
 func (s *Server) login(ctx context.Context, in *struct{ body[apiv1.Login] }) (*output[apiv1.NewToken], error) {
@@ -93,7 +103,8 @@ func (s *Server) createToken(ctx context.Context, in *struct{ body[apiv1.CreateT
 
 func (s *Server) revokeToken(ctx context.Context, in *struct {
 	Token string `path:"token" doc:"Identifier of the token." maxLength:"100"`
-}) (*output[apiv1.Token], error) {
+},
+) (*output[apiv1.Token], error) {
 	tokens, err := s.config.Auth.Tokens(ctx)
 	if err != nil {
 		return nil, err

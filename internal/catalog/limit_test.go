@@ -40,11 +40,11 @@ func matches(pattern, s string) bool {
 // have a character more than the patterns, as names have.
 func TestGlobsCoverExactly(t *testing.T) {
 	t.Parallel()
-	patterns, strings := words("ab*", 3), words("abc", 5)
+	patterns, texts := words("ab*", 3), words("abc", 5)
 	for _, wide := range patterns {
 		for _, narrow := range patterns {
 			want := true
-			for _, s := range strings {
+			for _, s := range texts {
 				if matches(narrow, s) && !matches(wide, s) {
 					want = false
 					break

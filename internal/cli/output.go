@@ -111,7 +111,7 @@ func (a *app) moment(t time.Time) string {
 	return t.UTC().Format(time.RFC3339) + " (" + a.when(t) + ")"
 }
 
-// rough writes a duration in the one unit that matters.
+// rough writes a duration in the unit that matters; years with days, since nobody wants to lose eleven months.
 func rough(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
@@ -124,12 +124,9 @@ func rough(d time.Duration) string {
 	case d < 2*365*day:
 		return fmt.Sprintf("%dd", d/day)
 	default:
-		return fmt.Sprintf("%dy", d/(365*day))
+		return fmt.Sprintf("%dy%dd", d/(365*day), d/day%365)
 	}
 }
-
-// list joins values for a cell.
-func list(values []string) string { return strings.Join(values, ", ") }
 
 // short cuts long opaque values in tables; -o json has them in full.
 func short(s string, most int) string {

@@ -19,17 +19,17 @@ func (a *app) profileCommand() *cobra.Command {
 		a.profileDelete())
 }
 
-func (a *app) profileCreate() *cobra.Command {
-	var (
-		rules ruleFlags
-		in    apiv1.CreateProfile
-		file  string
-		idle  bool
-	)
-	cmd := &cobra.Command{
-		Use:   "create NAME",
-		Short: "Create a certificate profile",
-		Long: `Create a certificate profile from a base template. What no flag says is the template's:
+// profileToBe is what the flags of `profile create` say besides rules.
+type profileToBe struct {
+	template  string
+	issuingCA string
+	method    string
+	file      string
+	suspended bool
+	rules     ruleFlags
+}
+
+const profileCreateLong = `Create a certificate profile from a base template. What no flag says is the template's:
 
   private-mtls        mesh workloads: client and server, SPIFFE IDs and DNS names, 24h; over ACME with an EAB credential
   private-server      TLS servers: DNS names and addresses, 90d
@@ -37,8 +37,9 @@ func (a *app) profileCreate() *cobra.Command {
   mesh-intermediate   a mesh's own CA (istiod's plugged-in CA), 365d; through the REST API only
 
 Names are allowed by patterns only. SPIFFE patterns are NAMESPACE/SERVICE_ACCOUNT, where * stands for any characters
-but the slash. DNS patterns are a name, *.NAME (one label more), **.NAME (one or more labels more) or ** (any name).`,
-		Example: `  certloom profile create istio --template private-mtls --issuing-ca issuing \
+but the slash. DNS patterns are a name, *.NAME (one label more), **.NAME (one or more labels more) or ** (any name).`
+
+const profileCreateExample = `  certloom profile create istio --template private-mtls --issuing-ca issuing \
       --trust-domain cluster.local --allow-namespace '*' --allow-dns '**.svc' --validity 24h
   certloom profile create payments --template private-mtls --issuing-ca issuing --trust-domain cluster.local \
       --allow-spiffe 'payments/*' --deny-spiffe 'payments/default'
@@ -46,27 +47,23 @@ but the slash. DNS patterns are a name, *.NAME (one label more), **.NAME (one or
   certloom profile create public-ish --template private-server --issuing-ca issuing --allow-dns '**.example.com' \
       --challenge http-01 --challenge dns-01 --challenge-network 10.0.0.0/8
   certloom profile create ci --template private-client --method rest-api --issuing-ca issuing --allow-dns '*.ci.example.com'
-  certloom profile get istio -o yaml > istio.yaml && certloom profile create istio-2 --from-file istio.yaml`,
-		Args: args("NAME"),
+  certloom profile get istio -o yaml > istio.yaml && certloom profile create istio-2 --from-file istio.yaml`
+
+func (a *app) profileCreate() *cobra.Command {
+	var f profileToBe
+	cmd := &cobra.Command{
+		Use:     "create NAME",
+		Short:   "Create a certificate profile",
+		Long:    profileCreateLong,
+		Example: profileCreateExample,
+		Args:    args("NAME"),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			api, err := a.api()
 			if err != nil {
 				return err
 			}
-			body := map[string]any{}
-			if file != "" {
-				if body, err = profileFromFile(file); err != nil {
-					return err
-				}
-			} else if err := needs(cmd, "template", "issuing-ca"); err != nil {
-				return err
-			}
-			body["name"] = names[0]
-			set(body, cmd, map[string]string{"template": in.Template, "issuing-ca": in.IssuingCA, "method": in.Method})
-			if idle {
-				body["state"] = "suspended"
-			}
-			if err := rules.over(cmd, body); err != nil {
+			body, err := f.body(cmd, names[0])
+			if err != nil {
 				return err
 			}
 			if err := a.raiseMaximum(cmd, api, body); err != nil {
@@ -81,13 +78,32 @@ but the slash. DNS patterns are a name, *.NAME (one label more), **.NAME (one or
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&in.Template, "template", "", "private-mtls, private-server, private-client or mesh-intermediate (required)")
-	flags.StringVar(&in.IssuingCA, "issuing-ca", "", "name of the issuing CA (required)")
-	flags.StringVar(&in.Method, "method", "", "enrollment method: mtls-over-acme, acme, agent or rest-api (default: the template's)")
-	flags.BoolVar(&idle, "suspended", false, "create it suspended")
-	flags.StringVar(&file, "from-file", "", "take what no flag says from a file that \"certloom profile get -o json|yaml\" wrote")
-	rules.add(cmd)
+	flags.StringVar(&f.template, "template", "", "private-mtls, private-server, private-client or mesh-intermediate (required)")
+	flags.StringVar(&f.issuingCA, "issuing-ca", "", "name of the issuing CA (required)")
+	flags.StringVar(&f.method, "method", "", "enrollment method: mtls-over-acme, acme, agent or rest-api (default: the template's)")
+	flags.BoolVar(&f.suspended, "suspended", false, "create it suspended")
+	flags.StringVar(&f.file, "from-file", "", "take what no flag says from a file that \"certloom profile get -o json|yaml\" wrote")
+	f.rules.add(cmd)
 	return cmd
+}
+
+// body is the request that the flags, and the file that they name, amount to.
+func (f *profileToBe) body(cmd *cobra.Command, name string) (map[string]any, error) {
+	body := map[string]any{}
+	if f.file != "" {
+		var err error
+		if body, err = profileFromFile(f.file); err != nil {
+			return nil, err
+		}
+	} else if err := needs(cmd, "template", "issuing-ca"); err != nil {
+		return nil, err
+	}
+	body["name"] = name
+	set(body, cmd, map[string]string{"template": f.template, "issuing-ca": f.issuingCA, "method": f.method})
+	if f.suspended {
+		body["state"] = "suspended"
+	}
+	return body, f.rules.over(cmd, body)
 }
 
 func nextForProfile(p *apiv1.Profile) string {

@@ -119,7 +119,7 @@ func (w *World) assemble(t testing.TB) {
 	t.Helper()
 	ctx, dir, now := t.Context(), t.TempDir(), w.Clock.Now
 	keyFile := filepath.Join(dir, "key")
-	if err := os.WriteFile(keyFile, []byte(rand.Text()+rand.Text())[:32], 0o600); err != nil {
+	if err := os.WriteFile(keyFile, []byte(rand.Text() + rand.Text())[:32], 0o600); err != nil {
 		t.Fatal(err)
 	}
 	secret := must[keys.Secret](t)(keys.ReadSecret("", keyFile))
