@@ -30,6 +30,12 @@ func TestCertManager(t *testing.T) {
 		t.Run("refuses/revoked credential", m.revokedCredential)
 		t.Run("everything is in the inventory", m.inventory)
 	})
+	t.Run("answers are lost behind a proxy", func(t *testing.T) { lostAnswers(t, cluster) })
+	t.Run("good nonces are refused", func(t *testing.T) {
+		m := newMesh(t, cluster, testbed.Options{NonceRejectPercent: 15})
+		m.issuerRegisters(t)
+		m.istiod(t)
+	})
 	t.Run("controller restarts", func(t *testing.T) {
 		m := newMesh(t, cluster, testbed.Options{})
 		m.issuerRegisters(t)
@@ -225,6 +231,33 @@ func (m *mesh) registersAgain(t *testing.T) {
 	request := m.awaitRequest(t, "again")
 	if reason := requestReady(request).Reason; reason != "Issued" {
 		t.Errorf("reason = %s, want Issued", reason)
+	}
+}
+
+// lostAnswers has the server do what cert-manager asks, and a proxy answer 503 instead: once for each kind of request.
+// cert-manager asks again, and there must be one certificate in the end.
+func lostAnswers(t *testing.T, cluster *testbed.Cluster) {
+	proxy := testbed.StartProxy(t)
+	m := newMesh(t, cluster, testbed.Options{Proxy: proxy})
+	m.issuerRegisters(t)
+	if uri := m.issuer(t, "mesh-acme-issuer").Status.ACME.URI; !strings.HasPrefix(uri, proxy.URL) {
+		t.Errorf("account = %s, want one below the public URL %s", uri, proxy.URL)
+	}
+	const id = "spiffe://cluster.local/ns/demo/sa/unlucky"
+	kinds := []string{"new-order", "finalize", "certificate", "order"}
+	proxy.LoseNext(kinds...)
+	m.create(t, "unlucky", id)
+	request := m.awaitRequest(t, "unlucky")
+	if ready := requestReady(request); ready.Reason != "Issued" {
+		t.Fatalf("reason = %s, want Issued: %s", ready.Reason, ready.Message)
+	}
+	leaf := m.verify(t, request.Status.Certificate)
+	listed := m.server.Inventory(t.Context(), t, "--identity", id)
+	if _, ok := listed[testbed.Serial(leaf)]; !ok || len(listed) != 1 {
+		t.Errorf("inventory has %d certificates for %s, want the one that cert-manager got", len(listed), id)
+	}
+	if lost := proxy.Lost(); len(lost) != len(kinds) {
+		t.Errorf("answers lost: %v, want one of each of %v", lost, kinds)
 	}
 }
 

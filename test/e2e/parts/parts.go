@@ -45,6 +45,9 @@ func All() []Part {
 			CRDs:    "github.com/cert-manager/cert-manager",
 		},
 		{
+			Name: "pebble", Packages: []string{"github.com/letsencrypt/pebble/v2/cmd/pebble"}, Patience: "half a minute",
+		},
+		{
 			Name: "stepca", Packages: []string{"github.com/smallstep/certificates/cmd/step-ca"}, Patience: "about a minute",
 		},
 		{

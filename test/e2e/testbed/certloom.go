@@ -45,14 +45,24 @@ type Credential struct {
 
 // Options choose how certloom runs.
 type Options struct {
-	// Postgres is the connection string of an empty database. With it the server is set up as in production: "certloom
-	// init", profiles and credentials made by the command line, "certloom server --config". Empty: "certloom dev".
+	// Postgres is the connection string of an empty database. Empty: SQLite.
 	Postgres string
-	// DNSResolver, HTTP01Port and TLSALPN01Port are where validations of profile "challenge" go. Not with Postgres.
-	DNSResolver   string
+	// Proxy stands between the server and everybody else; its URL is the server's public one.
+	Proxy *Proxy
+	// NonceRejectPercent has the server refuse good nonces.
+	NonceRejectPercent int
+
+	// The rest is of "certloom dev", which is run unless an option above is set. With one, the server is set up as in
+	// production: "certloom init", profiles and credentials made by the command line, "certloom server --config".
+
+	DNSResolver   string // HOST:PORT that validations of profile "challenge" ask
 	HTTP01Port    int
 	TLSALPN01Port int
 	Pprof         bool
+}
+
+func (o *Options) production() bool {
+	return o.Postgres != "" || o.Proxy != nil || o.NonceRejectPercent > 0
 }
 
 // StartCertloom builds the binary of this tree and starts it on fresh data.
@@ -76,15 +86,18 @@ func StartCertloom(ctx context.Context, t T, o Options) *Certloom {
 			Env: []string{"HOME=" + dir, "CERTLOOM_SERVER=", "CERTLOOM_TOKEN_FILE=", "CERTLOOM_CA_FILE="},
 		},
 	}
-	if o.Postgres != "" {
-		s.startOnPostgres(ctx, t, o.Postgres)
+	if o.Proxy != nil {
+		o.Proxy.to = s.listen
+	}
+	if o.production() {
+		s.setUp(ctx, t, &o)
 		return s
 	}
 	data := filepath.Join(dir, "data")
 	s.program.Args = []string{"dev", "--data", data, "--listen", s.listen}
 	s.program.Args = append(s.program.Args, o.flags()...)
 	s.launch(ctx, t)
-	s.readConnection(t, filepath.Join(data, "dev.json"))
+	s.readConnection(t, filepath.Join(data, "dev.json"), nil)
 	return s
 }
 
@@ -209,8 +222,8 @@ func (s *Certloom) CreateCredential(ctx context.Context, t T, profile, name stri
 	return c
 }
 
-// readConnection reads what the server wrote and has the command line use it.
-func (s *Certloom) readConnection(t T, file string) {
+// readConnection reads what the server wrote and has the command line use it, through the proxy where there is one.
+func (s *Certloom) readConnection(t T, file string, proxy *Proxy) {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -218,6 +231,9 @@ func (s *Certloom) readConnection(t T, file string) {
 	}
 	if err := json.Unmarshal(data, &s.Connection); err != nil {
 		t.Fatalf("read %s: %v", file, err)
+	}
+	if proxy != nil {
+		s.CAFile = proxy.CAFile
 	}
 	token := filepath.Join(s.program.Dir, "token")
 	if err := os.WriteFile(token, []byte(s.APIToken+"\n"), 0o600); err != nil {

@@ -3,7 +3,6 @@ package testbed
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"net/url"
 	"os"
@@ -52,33 +51,6 @@ func execute(ctx context.Context, dsn, statement string) error {
 	return nil
 }
 
-// startOnPostgres sets the server up as an operator does, and makes the profiles and credentials of "certloom dev" by
-// the command line.
-func (s *Certloom) startOnPostgres(ctx context.Context, t T, dsn string) {
-	t.Helper()
-	if err := s.writeSecrets(dsn); err != nil {
-		t.Fatal(err)
-	}
-	settings, err := s.writeSettings("https://" + s.listen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.run(ctx, "init", "--config", settings, "--organization", "E2E"); err != nil {
-		t.Fatal(err)
-	}
-	s.program.Args = []string{"server", "--config", settings}
-	s.launch(ctx, t)
-	s.readConnection(t, filepath.Join(s.program.Dir, "data", "admin.json"))
-	s.CLI(ctx, t, "profile", "create", "istio", "--template", "private-mtls", "--issuing-ca", "issuing",
-		"--trust-domain", "cluster.local", "--allow-namespace", "*", "--allow-dns", "**.svc", "--allow-dns", "**.svc.cluster.local")
-	s.CLI(ctx, t, "profile", "create", "server", "--template", "private-server", "--issuing-ca", "issuing",
-		"--allow-dns", "**.svc", "--allow-dns", "**.localhost", "--allow-dns", "**.example.com")
-	s.ACME = map[string]Credential{
-		"istio":  s.CreateCredential(ctx, t, "istio", "e2e"),
-		"server": s.CreateCredential(ctx, t, "server", "e2e"),
-	}
-}
-
 // Replica starts another server on the same database and keys. It answers for the same public URL on an address of its
 // own, so that only a client that dials it gets to it: see Spread.
 func (s *Certloom) Replica(ctx context.Context, t T) *Certloom {
@@ -95,40 +67,11 @@ func (s *Certloom) Replica(ctx context.Context, t T) *Certloom {
 			t.Fatal(err)
 		}
 	}
-	settings, err := r.writeSettings(s.URL)
+	settings, err := r.writeSettings(s.URL, &Options{Postgres: "given"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.program.Args = []string{"server", "--config", settings}
 	r.launch(ctx, t)
 	return r
-}
-
-// writeSecrets writes the files that the settings name.
-func (s *Certloom) writeSecrets(dsn string) error {
-	key := make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		return fmt.Errorf("make a key: %w", err)
-	}
-	return writeFiles(s.program.Dir, map[string][]byte{
-		"dsn": []byte(dsn + "\n"), "master.key": []byte(base64.StdEncoding.EncodeToString(key) + "\n"),
-	})
-}
-
-// writeSettings writes the settings file and returns its path.
-func (s *Certloom) writeSettings(publicURL string) (string, error) {
-	settings := fmt.Sprintf(`publicUrl: %s
-dataDir: data
-database: {driver: postgres, dsnFile: dsn}
-keys: {keyFile: master.key}
-listen: {https: %q, health: %q}
-tls: {profile: certloom, names: [localhost, 127.0.0.1]}
-`, publicURL, s.listen, strings.TrimPrefix(s.health, "http://"))
-	if err := writeFiles(s.program.Dir, map[string][]byte{"certloom.yaml": []byte(settings)}); err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(filepath.Join(s.program.Dir, "data"), 0o700); err != nil {
-		return "", fmt.Errorf("make the data folder: %w", err)
-	}
-	return filepath.Join(s.program.Dir, "certloom.yaml"), nil
 }

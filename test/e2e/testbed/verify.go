@@ -33,6 +33,9 @@ func ParseChain(chain []byte) ([]*x509.Certificate, error) {
 // VerifyChain checks that a chain in PEM leads from its first certificate to a root of the file, for each usage, and
 // returns that certificate.
 func VerifyChain(chain []byte, rootFile string, usages ...x509.ExtKeyUsage) (*x509.Certificate, error) {
+	if len(usages) == 0 {
+		return nil, errors.New("a chain is verified for at least one usage")
+	}
 	certs, err := ParseChain(chain)
 	if err != nil {
 		return nil, err
