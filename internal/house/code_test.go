@@ -48,6 +48,21 @@ func TestPackageComment(t *testing.T) {
 	}
 }
 
+// A package that the layout does not name has no sentence of its own.
+func TestLayout(t *testing.T) {
+	t.Parallel()
+	layout := read(t, "docs/design/layout.md")
+	seen := map[string]bool{}
+	for _, s := range sources(t) {
+		folder := path.Dir(s.path)
+		ours := strings.HasPrefix(folder, "internal/") || strings.HasPrefix(folder, "cmd/")
+		if ours && !seen[folder] && path.Base(folder) != "gen" && !strings.Contains(layout, "`"+folder+"`") {
+			t.Errorf("docs/design/layout.md does not name %s", folder)
+		}
+		seen[folder] = true
+	}
+}
+
 // An open end without an issue is forgotten.
 func TestTODO(t *testing.T) {
 	t.Parallel()
@@ -56,9 +71,10 @@ func TestTODO(t *testing.T) {
 		if file == "CONTRIBUTING.md" {
 			continue // explains the rule
 		}
-		for i, line := range strings.Split(read(t, file), "\n") {
-			if match := open.FindStringSubmatch(line); match != nil && match[2] == "" {
-				t.Errorf("%s:%d: %s without an issue number", file, i+1, match[1])
+		text := read(t, file)
+		for _, at := range open.FindAllStringSubmatchIndex(text, -1) {
+			if at[4] < 0 {
+				t.Errorf("%s:%d: %s without an issue number", file, lines(text[:at[0]]), text[at[2]:at[3]])
 			}
 		}
 	}
@@ -130,9 +146,10 @@ func matchedParts(node ast.Node) []ast.Expr {
 		if !ok {
 			return nil
 		}
-		matchers := regexp.MustCompile(`^(Contains|HasPrefix|HasSuffix|EqualFold|Index|Cut|MatchString)`)
-		if matchers.MatchString(selector.Sel.Name) {
-			return node.Args
+		for _, matcher := range []string{"Contains", "HasPrefix", "HasSuffix", "EqualFold", "Index", "Cut", "MatchString"} {
+			if strings.HasPrefix(selector.Sel.Name, matcher) {
+				return node.Args
+			}
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -90,21 +91,27 @@ func (s source) at(node ast.Node) string {
 
 func (s source) test() bool { return strings.HasSuffix(s.path, "_test.go") }
 
-// sources parses every Go file that people write, of all modules.
+// sources returns every Go file that people write, of all modules, parsed. The files are shared: tests only read them.
 func sources(t *testing.T) []source {
 	t.Helper()
-	var parsed []source
-	for _, path := range files(t, ".go") {
-		text := read(t, path)
-		tokens := token.NewFileSet()
-		syntax, err := parser.ParseFile(tokens, path, text, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
+	parseOnce.Do(func() {
+		for _, path := range files(t, ".go") {
+			text := read(t, path)
+			tokens := token.NewFileSet()
+			syntax, err := parser.ParseFile(tokens, path, text, parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ast.IsGenerated(syntax) {
+				parsed = append(parsed, source{path, syntax, tokens, text})
+			}
 		}
-		if ast.IsGenerated(syntax) {
-			continue
-		}
-		parsed = append(parsed, source{path, syntax, tokens, text})
-	}
+	})
 	return parsed
 }
+
+// Parsing takes most of the time of these tests, so it is done once.
+var (
+	parseOnce sync.Once
+	parsed    []source
+)
