@@ -110,6 +110,16 @@ func (a *accounts) load(ctx context.Context, flight string, read func(context.Co
 	return known, nil
 }
 
+// reload reads an account from the store, whatever is remembered and whoever else is reading it.
+func (a *accounts) reload(ctx context.Context, id pki.AccountID) (*knownAccount, error) {
+	changes := a.changes.Load()
+	found, err := a.store.Account(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return a.keep(found, changes)
+}
+
 // loadTimeout bounds a read whose first caller may have left.
 const loadTimeout = 10 * time.Second
 

@@ -104,7 +104,7 @@ func (s *Server) authenticate(ctx context.Context, r *request, rt *route) error 
 	if err := s.findKey(ctx, r, rt, message); err != nil {
 		return err
 	}
-	if err := message.Verify(r.key); err != nil {
+	if err := s.verify(ctx, r, message); err != nil {
 		return err
 	}
 	if err := s.redeem(ctx, message.Header.Nonce); err != nil {
@@ -197,6 +197,24 @@ func (s *Server) findKey(ctx context.Context, r *request, rt *route, m *jose.Mes
 
 func noAccount(kid string) error {
 	return fault.New(fault.AccountDoesNotExist, "kid %.200q is not the URL of an account in this directory", kid)
+}
+
+// verify checks the signature. The copy of an account may be older than a change of its key on another replica, and
+// the new key must work at once (RFC 8555 section 7.3.5), so the store has the last word.
+func (s *Server) verify(ctx context.Context, r *request, m *jose.Message) error {
+	refused := m.Verify(r.key)
+	if refused == nil || r.account == nil {
+		return refused
+	}
+	known, err := s.accounts.reload(ctx, r.account.ID)
+	if err != nil {
+		return fmt.Errorf("look up account: %w", err)
+	}
+	if known.key.Thumbprint == r.key.Thumbprint {
+		return refused
+	}
+	r.key, r.account = known.key, known.account
+	return m.Verify(r.key)
 }
 
 // redeem uses a nonce. In mean mode some good ones are refused, as if they had been used before.

@@ -96,8 +96,9 @@ func (s *Server) routes() http.Handler {
 		switch {
 		case r.Method == http.MethodOptions:
 			preflight(w)
-		case path.Clean(r.URL.Path) != r.URL.Path:
-			// ServeMux would redirect; a signed request cannot follow that.
+		case path.Clean(r.URL.Path) != r.URL.Path, r.URL.EscapedPath() != r.URL.Path:
+			// ServeMux would redirect; a signed request cannot follow that. No URL of ours has an escape, and one resource
+			// must not have many URLs.
 			lost.ServeHTTP(w, r)
 		default:
 			mux.ServeHTTP(w, r)

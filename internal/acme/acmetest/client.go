@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"io"
@@ -253,20 +254,21 @@ func Sign(t testing.TB, key crypto.Signer, header, payload []byte) []byte {
 	protected, body := Base64(header), Base64(payload)
 	message := []byte(protected + "." + body)
 	var signature []byte
-	switch key := key.(type) {
-	case *ecdsa.PrivateKey:
-		size := key.Params().BitSize / 8
+	switch public := key.Public().(type) {
+	case *ecdsa.PublicKey:
+		size := public.Params().BitSize / 8
 		hash := crypto.SHA256
 		if size == 48 {
 			hash = crypto.SHA384
 		}
 		digest := hash.New()
 		digest.Write(message)
-		r, s, err := ecdsa.Sign(rand.Reader, key, digest.Sum(nil))
+		var parts struct{ R, S *big.Int }
+		_, err := asn1.Unmarshal(must(key.Sign(rand.Reader, digest.Sum(nil), hash))(t), &parts)
 		check(t, err)
-		signature = append(r.FillBytes(make([]byte, size)), s.FillBytes(make([]byte, size))...)
-	case ed25519.PrivateKey:
-		signature = ed25519.Sign(key, message)
+		signature = append(parts.R.FillBytes(make([]byte, size)), parts.S.FillBytes(make([]byte, size))...)
+	case ed25519.PublicKey:
+		signature = must(key.Sign(rand.Reader, message, crypto.Hash(0)))(t)
 	default:
 		digest := sha256.Sum256(message)
 		signature = must(key.Sign(rand.Reader, digest[:], crypto.SHA256))(t)
