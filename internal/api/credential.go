@@ -1,9 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/auth"
@@ -45,6 +48,11 @@ func (s *Server) listCredentials(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(credentials, func(a, b pki.Credential) int {
+		return cmp.Or(
+			strings.Compare(profileName(view, a.ProfileID), profileName(view, b.ProfileID)), strings.Compare(a.Name, b.Name),
+			strings.Compare(string(a.ID), string(b.ID)))
+	})
 	page := apiv1.Page[apiv1.Credential]{Items: []apiv1.Credential{}}
 	for i := range credentials {
 		if only == "" || credentials[i].ProfileID == only {

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/auth"
@@ -73,6 +76,9 @@ func (s *Server) listTokens(ctx context.Context, _ *struct{}) (*output[apiv1.Pag
 		return nil, err
 	}
 	view := s.config.Catalog.Snapshot()
+	slices.SortFunc(tokens, func(a, b pki.APIToken) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.ID), string(b.ID)))
+	})
 	page := apiv1.Page[apiv1.Token]{Items: make([]apiv1.Token, 0, len(tokens))}
 	for i := range tokens {
 		page.Items = append(page.Items, s.wireToken(view, &tokens[i]))

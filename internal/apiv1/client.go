@@ -103,13 +103,21 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	}
 	response, err := c.config.HTTP.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("call server: %w", err)
+		return nil, Unreachable(c.config.Server, err)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		defer func() { _ = response.Body.Close() }()
 		return nil, problemOf(response)
 	}
 	return response, nil
+}
+
+// Unreachable says that a server cannot be reached, and why, without the address of the one operation that was tried.
+func Unreachable(server string, err error) error {
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err
+	}
+	return fmt.Errorf("cannot reach %s: %w", server, err)
 }
 
 // problemOf reads an answer that is no success.

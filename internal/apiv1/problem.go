@@ -37,8 +37,8 @@ func (p *Problem) Error() string {
 	var b strings.Builder
 	b.WriteString(p.Detail)
 	if len(p.Errors) < 2 {
-		if len(p.Errors) == 1 && p.Errors[0].Field() != "" {
-			fmt.Fprintf(&b, " (%s)", p.Errors[0].Field())
+		if len(p.Errors) == 1 && p.Errors[0].Pointer != "" {
+			fmt.Fprintf(&b, " (%s)", p.Errors[0].Pointer)
 		}
 		return b.String()
 	}

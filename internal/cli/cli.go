@@ -60,7 +60,7 @@ folder where it is started, or by what "certloom login" has saved.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return UsageError(fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath()))
 	})
-	root.Args, root.RunE = cobra.ArbitraryArgs, unknownCommand
+	root.Args, root.RunE, root.SuggestionsMinimumDistance = cobra.ArbitraryArgs, unknownCommand, suggestWithin
 	root.AddCommand(
 		a.caCommand(), a.profileCommand(), a.credentialCommand(), a.certificateCommand(), a.identityCommand(),
 		a.tokenCommand(), a.auditCommand(), a.loginCommand(), a.doctorCommand(),
@@ -91,9 +91,13 @@ func (a *app) client(cmd *cobra.Command) *cobra.Command {
 // family returns a command that only has commands below it.
 func (a *app) family(use, short string, aliases []string, commands ...*cobra.Command) *cobra.Command {
 	cmd := a.client(&cobra.Command{Use: use, Short: short, Aliases: aliases, Args: cobra.ArbitraryArgs, RunE: unknownCommand})
+	cmd.SuggestionsMinimumDistance = suggestWithin
 	cmd.AddCommand(commands...)
 	return cmd
 }
+
+// suggestWithin is how many letters a mistyped command may be away from one that is suggested.
+const suggestWithin = 2
 
 // unknownCommand is what a command with commands below it does by itself: cobra would print help and call it a success.
 func unknownCommand(cmd *cobra.Command, args []string) error {

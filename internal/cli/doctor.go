@@ -78,10 +78,14 @@ func (d *doctor) count(result string) int {
 }
 
 func (d *doctor) table() error {
+	width := 0
 	for _, c := range d.checks {
-		line := fmt.Sprintf("%-8s %-11s %s\n", c.Result, c.Name, clean(c.Detail, false))
+		width = max(width, len(c.Name))
+	}
+	for _, c := range d.checks {
+		line := fmt.Sprintf("%-7s  %-*s  %s\n", c.Result, width, c.Name, clean(c.Detail, false))
 		if c.Hint != "" {
-			line += fmt.Sprintf("%-20s → %s\n", "", clean(c.Hint, false))
+			line += fmt.Sprintf("%-7s  %-*s  → %s\n", "", width, "", clean(c.Hint, false))
 		}
 		if err := write(d.Stdout, line); err != nil {
 			return err
@@ -148,7 +152,7 @@ func (d *doctor) reach(ctx context.Context, c *connection) bool {
 	begin := d.Now()
 	response, err := client.Do(request)
 	if err != nil {
-		d.fail("reachable", err)
+		d.fail("reachable", apiv1.Unreachable(c.server, err))
 		return false
 	}
 	_ = response.Body.Close() // its content says nothing

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,6 +68,14 @@ func formatOf(out string) string {
 	}
 }
 
+// reason is a file's error without the name of a temporary file that nobody has heard of.
+func reason(err error) error {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		return path.Err
+	}
+	return err
+}
+
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
@@ -94,7 +103,7 @@ func (e *exportRun) run(ctx context.Context, api *apiv1.Client, query apiv1.Cert
 	}
 	file, err := os.CreateTemp(filepath.Dir(out), ".certloom-export-*") // mode 0600
 	if err != nil {
-		return UsageError(fmt.Errorf("--out: %w", err))
+		return UsageError(fmt.Errorf("--out %s: %w", out, reason(err)))
 	}
 	err = errors.Join(e.copy(file, stream), file.Close())
 	if err == nil {

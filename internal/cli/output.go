@@ -94,10 +94,10 @@ func (a *app) when(t time.Time) string {
 	}
 	distance := t.Sub(a.Now())
 	switch {
-	case distance >= 0:
-		return "in " + rough(distance)
-	case distance > -time.Second:
+	case distance.Abs() < time.Second:
 		return "now"
+	case distance > 0:
+		return "in " + rough(distance)
 	default:
 		return rough(-distance) + " ago"
 	}
@@ -123,6 +123,8 @@ func rough(d time.Duration) string {
 		return fmt.Sprintf("%dh", d/time.Hour)
 	case d < 2*365*day:
 		return fmt.Sprintf("%dd", d/day)
+	case d/day%365 == 0:
+		return fmt.Sprintf("%dy", d/(365*day))
 	default:
 		return fmt.Sprintf("%dy%dd", d/(365*day), d/day%365)
 	}
@@ -171,6 +173,9 @@ func (a *app) at(flag, value string, sign time.Duration) (time.Time, error) {
 // collect reads as many items as are wanted, page after page; 0 is all. It tells when there are more.
 func collect[T any](a *app, limit int, what string, page func(after string, limit int) (*apiv1.Page[T], error)) ([]T, error) {
 	const most = 1000
+	if limit < 0 {
+		return nil, UsageError(fmt.Errorf("--limit %d is negative; 0 is all", limit))
+	}
 	items := []T{}
 	after := ""
 	for {

@@ -152,7 +152,11 @@ func (w *World) assemble(t testing.TB) {
 		BaseURL: w.BaseURL, Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Authority: w.Authority,
 		Issuer: w.Issuer, Revoker: w.Revoker, Now: now, Random: rand.Reader, Logger: logger,
 	}))
-	w.Server = httptest.NewUnstartedServer(server.Handler())
+	handler := server.Handler()
+	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Date", now().UTC().Format(http.TimeFormat)) // the server's clock is the test's, also for clients
+		handler.ServeHTTP(rw, r)
+	}))
 	w.Server.EnableHTTP2 = true
 	w.Server.Config.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelError)
 	w.Server.StartTLS()
