@@ -12,14 +12,13 @@ func (q *search) byIdentity(ctx context.Context) error {
 	for _, within := range q.ranges {
 		var w where
 		within.conditions(&w)
-		query, args := w.build(`SELECT i.id, i.newest FROM identity i`, "i.name", 0)
-		args[len(args)-1] = int64(maxChains + 1 - len(chains))
+		query, args := w.build(`SELECT i.id, i.newest FROM identity i`, "i.name", q.store.limits.chains+1-len(chains))
 		rows, err := q.store.queryOnce(ctx, query, args...)
 		more, err := collect(rows, err, q.scanHead)
 		if err != nil {
 			return err
 		}
-		if chains = append(chains, more...); len(chains) > maxChains {
+		if chains = append(chains, more...); len(chains) > q.store.limits.chains {
 			return q.walk(ctx, q.before, q.floor)
 		}
 	}

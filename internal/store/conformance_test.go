@@ -3,6 +3,7 @@ package store_test
 import (
 	"testing"
 
+	"github.com/certloom/certloom/internal/store"
 	"github.com/certloom/certloom/internal/store/storetest"
 )
 
@@ -15,4 +16,30 @@ func TestPostgres(t *testing.T) {
 	t.Parallel()
 	storetest.NeedPostgres(t)
 	storetest.Run(t, storetest.Postgres)
+}
+
+// TestNarrow runs searches as if each estate in them were a large one.
+func TestNarrow(t *testing.T) {
+	t.Parallel()
+	narrow := func(fresh func(testing.TB) storetest.Database) func(testing.TB) storetest.Database {
+		return func(t testing.TB) storetest.Database {
+			t.Helper()
+			usual := fresh(t)
+			return storetest.Database{Open: func(t testing.TB) *store.Store {
+				t.Helper()
+				s := usual.Open(t)
+				store.Narrow(s)
+				return s
+			}}
+		}
+	}
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		storetest.RunSearch(t, narrow(storetest.SQLite))
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		storetest.NeedPostgres(t)
+		storetest.RunSearch(t, narrow(storetest.Postgres))
+	})
 }

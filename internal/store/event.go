@@ -64,7 +64,7 @@ func (s *Store) Events(ctx context.Context, filter pki.EventFilter) ([]audit.Eve
 	if filter.Action != "" && !strings.HasPrefix(string(audit.CertificateIssue), strings.TrimSuffix(filter.Action, "*")) {
 		w.add("action <> 'certificate.issue'") // lets the index be used that leaves these out
 	}
-	query, args := w.build(`SELECT id, `+eventColumns+` FROM event`, "id DESC", filter.Limit)
+	query, args := w.build(`SELECT id, `+eventColumns+` FROM event`, "id DESC", bounded(filter.Limit))
 	rows, err := s.queryOnce(ctx, query, args...)
 	all, err := collect(rows, err, scanEvent)
 	return all, s.readError("read events", err)

@@ -11,10 +11,13 @@ import (
 	"github.com/certloom/certloom/internal/pki"
 )
 
-// identitySelect selects whole identities; scanIdentity reads them.
-const identitySelect = `SELECT i.name, s.profile_id, c.serial, i.not_before, i.not_after, i.revoked_at, i.certificates,
+// identitySelect selects whole identities; scanIdentity reads them. CROSS JOIN as in certificateSelect.
+const (
+	identitySelect = `SELECT i.name, s.profile_id, c.serial, i.not_before, i.not_after, i.revoked_at, i.certificates,
 	i.first_issued_at, i.last_issued_at
-	FROM identity i JOIN source s ON s.id = i.source_id JOIN certificate c ON c.id = i.newest`
+	FROM identity i CROSS JOIN source s CROSS JOIN certificate c`
+	identityJoin = `s.id = i.source_id AND c.id = i.newest`
+)
 
 func scanIdentity(r row) (pki.Identity, error) {
 	var i pki.Identity
@@ -37,7 +40,7 @@ func scanIdentity(r row) (pki.Identity, error) {
 
 // Identity returns an identity by its name, or NotFound.
 func (s *Store) Identity(ctx context.Context, name string) (*pki.Identity, error) {
-	i, err := scanIdentity(s.queryRow(ctx, identitySelect+` WHERE i.name = $1`, name))
+	i, err := scanIdentity(s.queryRow(ctx, identitySelect+` WHERE `+identityJoin+` AND i.name = $1`, name))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, notFound("identity", name)
 	}
@@ -47,22 +50,128 @@ func (s *Store) Identity(ctx context.Context, name string) (*pki.Identity, error
 	return &i, nil
 }
 
+// identitySearch is one search under way.
+type identitySearch struct {
+	store  *Store
+	filter pki.IdentityFilter
+	now    time.Time
+	limit  int
+	found  []pki.Identity
+}
+
 // Identities returns identities, ordered by name.
 func (s *Store) Identities(ctx context.Context, filter pki.IdentityFilter, now time.Time) ([]pki.Identity, error) {
 	ranges, err := s.nameRanges(ctx, filter.Name, filter.TrustDomain, filter.Namespace)
 	if err != nil {
 		return nil, s.readError("read namespaces", err)
 	}
-	limit := bounded(filter.Limit)
-	var all []pki.Identity
+	q := &identitySearch{store: s, filter: filter, now: now, limit: bounded(filter.Limit)}
 	for _, within := range ranges {
-		part, err := s.identitiesWithin(ctx, within, filter, now, limit-len(all))
-		if err != nil {
+		if filter.After >= within.low {
+			within.low = filter.After + " " // no name ends with a space, nor sorts between the two
+		}
+		if err := q.run(ctx, within); err != nil {
 			return nil, s.readError("read identities", err)
 		}
-		if all = append(all, part...); len(all) >= limit {
+		if len(q.found) >= q.limit {
 			break
 		}
 	}
-	return all, nil
+	return q.found, nil
+}
+
+// run finds the filter's identities of one range of names. It walks through them in order; when a status is rare among
+// the first ones and few identities have the right dates, it looks at those only.
+func (q *identitySearch) run(ctx context.Context, within nameRange) error {
+	if q.filter.Status == "" {
+		return q.walk(ctx, within)
+	}
+	var w where
+	within.conditions(&w)
+	query, args := w.build(`SELECT i.name FROM identity i`, "i.name", 1)
+	edge, err := scanned[string](q.store.reader.QueryRowContext(ctx,
+		q.store.dialect.numbered(query+` OFFSET `+itoa(q.store.limits.identityWindow)), q.store.dialect.arguments(args)...))
+	if errors.Is(err, sql.ErrNoRows) {
+		return q.walk(ctx, within)
+	}
+	if err != nil {
+		return err
+	}
+	rest := within
+	within.high, rest.low = edge, edge
+	if err := q.walk(ctx, within); err != nil || len(q.found) >= q.limit {
+		return err
+	}
+	dates, err := q.dates(ctx)
+	if err != nil {
+		return err
+	}
+	if dates == nil {
+		return q.walk(ctx, rest)
+	}
+	return q.sort(ctx, rest, dates)
+}
+
+func (q *identitySearch) conditions(within nameRange) *where {
+	w := &where{conditions: []string{identityJoin}}
+	within.conditions(w)
+	if q.filter.ProfileID != "" {
+		w.add("s.profile_id = ?", string(q.filter.ProfileID))
+	}
+	identityStatus(w, q.filter.Status, q.now)
+	return w
+}
+
+func (q *identitySearch) walk(ctx context.Context, within nameRange) error {
+	query, args := q.conditions(within).build(identitySelect, "i.name", q.limit-len(q.found))
+	rows, err := q.store.queryOnce(ctx, query, args...)
+	more, err := collect(rows, err, scanIdentity)
+	q.found = append(q.found, more...)
+	return err
+}
+
+// sort finds identities by dates. The empty string makes SQLite sort what the index on dates finds, instead of walking
+// through the names.
+func (q *identitySearch) sort(ctx context.Context, within nameRange, dates *datesCondition) error {
+	w := q.conditions(within)
+	w.add(dates.text, dates.span)
+	query, args := w.build(identitySelect, "i.name || ''", q.limit-len(q.found))
+	rows, err := q.store.queryOnce(ctx, query, args...)
+	more, err := collect(rows, err, scanIdentity)
+	q.found = append(q.found, more...)
+	return err
+}
+
+// datesCondition is a condition on an index of dates, with one value.
+type datesCondition struct {
+	text string
+	span int64
+}
+
+// dates returns a condition that selects few identities, among them all of the status; nil when there is none.
+func (q *identitySearch) dates(ctx context.Context) (*datesCondition, error) {
+	var texts []string
+	switch q.filter.Status {
+	case pki.IdentityOK, pki.IdentityRenewalDue:
+		texts = []string{"i.lapsing_at >> 10 >= ?"}
+	case pki.IdentityLapsing:
+		texts = []string{"i.lapsing_at >> 10 <= ?", "i.not_after >> 10 >= ?"}
+	case pki.IdentityLapsed:
+		texts = []string{`i.id IN (SELECT id FROM identity WHERE not_after >> 10 <= ?
+			UNION SELECT id FROM identity WHERE revoked_at > 0)`}
+	}
+	for _, text := range texts {
+		var w where
+		w.add(text, span(q.now))
+		query, args := w.build(`SELECT i.id FROM identity i`, "", q.store.limits.identityCandidates+1)
+		rows, err := q.store.queryOnce(ctx, `SELECT count(*) FROM (`+query+`) few`, args...)
+		counts, err := collect(rows, err, scanned[int64])
+		if err != nil {
+			return nil, err
+		}
+		if counts[0] <= int64(q.store.limits.identityCandidates) {
+			return &datesCondition{text, span(q.now)}, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // absent is an answer here
 }

@@ -96,24 +96,6 @@ func (s *Store) trustDomains(ctx context.Context, namespace, trustDomain string)
 	return collect(rows, err, scanned[string])
 }
 
-// identitiesWithin returns the filter's identities of one range of names.
-func (s *Store) identitiesWithin(ctx context.Context, within nameRange, filter pki.IdentityFilter, now time.Time,
-	limit int,
-) ([]pki.Identity, error) {
-	var w where
-	within.conditions(&w)
-	if filter.After != "" {
-		w.add("i.name > ?", filter.After)
-	}
-	if filter.ProfileID != "" {
-		w.add("s.profile_id = ?", string(filter.ProfileID))
-	}
-	identityStatus(&w, filter.Status, now)
-	query, args := w.build(identitySelect, "i.name", limit)
-	rows, err := s.queryOnce(ctx, query, args...)
-	return collect(rows, err, scanIdentity)
-}
-
 // identityStatus adds the conditions of pki.Identity.Status.
 func identityStatus(w *where, status pki.IdentityStatus, now time.Time) {
 	at := secondsUp(now)

@@ -156,9 +156,6 @@ func (s *Store) Authorization(ctx context.Context, id pki.AuthzID) (*pki.Authori
 	return &all[0], nil
 }
 
-// walkedOrders bounds how many orders of all accounts are looked at before those of one account are sought.
-const walkedOrders = 2000
-
 // AccountOrders returns identifiers of an account's orders before the given one ("" for the newest), newest first:
 // those that have rows and those sealed ones that led to a certificate.
 func (s *Store) AccountOrders(ctx context.Context, account pki.AccountID, before pki.OrderID, limit int) (
@@ -205,7 +202,7 @@ func (s *Store) finalizedOrders(ctx context.Context, account pki.AccountID, befo
 	}
 	rows, err := s.query(ctx, `SELECT c.order_id, s.account_id = $1 FROM certificate c JOIN source s ON s.id = c.source_id
 		WHERE c.order_id <> '' AND c.order_id < $2 ORDER BY c.order_id DESC LIMIT $3`,
-		string(account), string(before), int64(walkedOrders))
+		string(account), string(before), int64(s.limits.orders))
 	newest, err := collect(rows, err, func(r row) (found, error) {
 		var f found
 		err := r.Scan(&f.id, &f.mine)
@@ -220,7 +217,7 @@ func (s *Store) finalizedOrders(ctx context.Context, account pki.AccountID, befo
 			mine = append(mine, f.id)
 		}
 	}
-	if len(mine) >= limit || len(newest) < walkedOrders {
+	if len(mine) >= limit || len(newest) < s.limits.orders {
 		return mine, nil
 	}
 	rows, err = s.query(ctx, `SELECT c.order_id FROM certificate c

@@ -21,14 +21,25 @@ import (
 // the filter. Without anything narrow enough it walks through the certificates from the newest on, which finds soon
 // what is frequent.
 
-// Limits of a search.
-const (
-	maxChains     = 5000 // identities whose certificates are merged; more of them are frequent
-	maxSources    = 128  // sources whose certificates are merged
-	window        = 1024 // newest certificates that are looked through before dates are
-	maxCandidates = 8000 // certificates that are sorted, because their dates match
-	readAhead     = 256  // candidates that are read with one query
-)
+// searchLimits say what is many. They are fields so that tests of few certificates can take every path.
+type searchLimits struct {
+	chains             int   // identities whose certificates are merged; more of them are frequent
+	sources            int   // sources whose certificates are merged
+	window             int64 // newest certificates that are looked through before dates are
+	candidates         int   // certificates that are sorted, because their dates match
+	identityWindow     int   // identities that are looked through in order of their names before dates are
+	identityCandidates int   // identities that are sorted, because their dates match
+	orders             int   // newest orders of all accounts that are looked through before those of one are sought
+}
+
+func usualLimits() searchLimits {
+	return searchLimits{
+		chains: 5000, sources: 128, window: 1024, candidates: 8000, identityWindow: 2000, identityCandidates: 8000, orders: 2000,
+	}
+}
+
+// readAhead is how many candidates are read with one query.
+const readAhead = 256
 
 // candidates returns the next n or fewer certificate IDs of a search, in descending order; none: the end.
 type candidates func(ctx context.Context, n int) ([]int64, error)
@@ -92,7 +103,7 @@ func (q *search) bound(ctx context.Context) error {
 	}
 	// Serials begin with their time, and what was issued later was recorded later, but for the clocks of replicas and
 	// the time between the two.
-	const slack = 10 * time.Minute
+	const slack, clockSlack = 10 * time.Minute, 4096
 	prefix := binary.BigEndian.AppendUint32(nil, uint32(q.filter.IssuedAfter.Add(-slack).Unix()>>1)&0x7fffffff)
 	id, err := scanned[int64](q.store.queryRow(ctx,
 		`SELECT id FROM certificate WHERE serial >= $1 ORDER BY serial LIMIT 1`, bytes.TrimLeft(prefix, "\x00")))
@@ -100,7 +111,7 @@ func (q *search) bound(ctx context.Context) error {
 		q.floor = math.MaxInt64
 		return nil
 	}
-	q.floor = id - window // replicas may have recorded it between others
+	q.floor = id - clockSlack // replicas may have recorded it between others
 	return err
 }
 
@@ -190,13 +201,13 @@ func (q *search) bySource(ctx context.Context) error {
 	w.equal("profile_id", string(q.filter.ProfileID))
 	w.equal("credential_id", string(q.filter.CredentialID))
 	w.equal("account_id", string(q.filter.AccountID))
-	query, args := w.build(`SELECT id FROM source`, "id", maxSources+1)
+	query, args := w.build(`SELECT id FROM source`, "id", q.store.limits.sources+1)
 	rows, err := q.store.queryOnce(ctx, query, args...)
 	sources, err := collect(rows, err, scanned[int64])
 	switch {
 	case err != nil:
 		return err
-	case len(sources) > maxSources:
+	case len(sources) > q.store.limits.sources:
 		return q.walk(ctx, q.before, q.floor)
 	}
 	streams := make([]*stream, len(sources))
@@ -259,18 +270,18 @@ func (q *search) byDate(ctx context.Context) error {
 		return err
 	}
 	top := min(q.before, newest+1)
-	bottom := max(q.floor, top-window)
+	bottom := max(q.floor, top-q.store.limits.window)
 	if err := q.walk(ctx, top, bottom); err != nil || len(q.found) >= q.limit || bottom <= q.floor {
 		return err
 	}
 	low, high := q.spans()
 	rows, err := q.store.query(ctx, `SELECT id FROM certificate WHERE not_after >> 10 >= $1 AND not_after >> 10 <= $2
-		AND id < $3 LIMIT $4`, low, high, bottom, int64(maxCandidates+1))
+		AND id < $3 LIMIT $4`, low, high, bottom, int64(q.store.limits.candidates+1))
 	ids, err := collect(rows, err, scanned[int64])
 	if err != nil {
 		return err
 	}
-	if len(ids) > maxCandidates {
+	if len(ids) > q.store.limits.candidates {
 		return q.walkFromNewest(ctx, bottom, high)
 	}
 	slices.SortFunc(ids, func(a, b int64) int { return -compareInt(a, b) })

@@ -143,7 +143,7 @@ func after(head string) string {
 	return "\x7f"
 }
 
-// build returns the statement and its arguments.
+// build returns the statement and its arguments. Without an order, the rows come as they are found.
 func (w *where) build(head, order string, limit int) (string, []any) {
 	var b strings.Builder
 	b.WriteString(head)
@@ -155,9 +155,11 @@ func (w *where) build(head, order string, limit int) (string, []any) {
 		}
 		b.WriteString(condition)
 	}
-	args := append([]any{}, w.args...)
-	args = append(args, int64(bounded(limit)))
-	b.WriteString(" ORDER BY " + order + " LIMIT $" + strconv.Itoa(len(args)))
+	if order != "" {
+		b.WriteString(" ORDER BY " + order)
+	}
+	args := append(slices.Clone(w.args), int64(limit))
+	b.WriteString(" LIMIT $" + itoa(len(args)))
 	return b.String(), args
 }
 

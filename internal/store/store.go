@@ -27,6 +27,7 @@ type Store struct {
 	sources *lru.Cache[source, int64] // certificate sources by what they are; filled after commits only
 	cleanup []func() error            // run by Close, last first
 	texts   *statementTexts
+	limits  searchLimits
 
 	statements sync.Map // query text → *sql.Stmt of reader, when the dialect prepares
 	failing    atomic.Bool
@@ -60,7 +61,7 @@ func newStore(set settings) (*Store, error) {
 	}
 	s := &Store{
 		dialect: set.dialect, now: set.now, logger: set.logger, metrics: m, reader: set.reader, sources: sources,
-		texts: newStatementTexts(set.dialect),
+		texts: newStatementTexts(set.dialect), limits: usualLimits(),
 	}
 	s.writer = startWriter(s, set)
 	return s, nil

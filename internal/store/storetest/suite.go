@@ -32,7 +32,6 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"challenges":               testChallenges,
 		"failed challenge":         testFailedChallenge,
 		"authorizations":           testAuthorizations,
-		"orders of an account":     testAccountOrders,
 		"expired orders":           testExpiredOrders,
 		"certificates":             testCertificates,
 		"one certificate of order": testCertificateRace,
@@ -41,11 +40,6 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"finalize facts":           testFinalizeFacts,
 		"revocation":               testRevocation,
 		"one revocation":           testRevocationRace,
-		"search":                   testSearch,
-		"search pages":             testSearchPages,
-		"search by status":         testSearchStatus,
-		"identities":               testIdentities,
-		"identity status":          testIdentityStatus,
 		"events":                   testEvents,
 		"refused without a trace":  testRefusalLeavesNothing,
 		"nonces":                   testNonces,
@@ -53,16 +47,35 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"ended context":            testContext,
 		"closed":                   testClosed,
 	}
+	runAll(t, fresh, tests)
+	RunSearch(t, fresh)
+	t.Run("reopened", func(t *testing.T) {
+		t.Parallel()
+		testReopen(t, fresh(t))
+	})
+}
+
+// RunSearch runs the part of the suite that searches.
+func RunSearch(t *testing.T, fresh func(t testing.TB) Database) {
+	t.Helper()
+	runAll(t, fresh, map[string]func(t *testing.T, s *store.Store){
+		"search":               testSearch,
+		"search pages":         testSearchPages,
+		"search by status":     testSearchStatus,
+		"identities":           testIdentities,
+		"identity status":      testIdentityStatus,
+		"orders of an account": testAccountOrders,
+	})
+}
+
+func runAll(t *testing.T, fresh func(t testing.TB) Database, tests map[string]func(t *testing.T, s *store.Store)) {
+	t.Helper()
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, fresh(t).Open(t))
 		})
 	}
-	t.Run("reopened", func(t *testing.T) {
-		t.Parallel()
-		testReopen(t, fresh(t))
-	})
 }
 
 // equal compares what was stored with what is read.
