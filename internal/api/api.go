@@ -123,10 +123,10 @@ func (s *Server) routes() {
 	s.tokenRoutes()
 	s.eventRoutes()
 	s.mux.HandleFunc("GET "+apiv1.Prefix+"/openapi.json", s.openAPI)
-	s.mux.HandleFunc(apiv1.Prefix+"/", s.noRoute)
+	s.mux.HandleFunc("/", s.noRoute)
 }
 
-// Handler answers everything under /api/v1/.
+// Handler answers everything that it is handed, which should be everything under /api/.
 func (s *Server) Handler() http.Handler { return s.mux }
 
 // description is the part of the OpenAPI document that no operation brings.

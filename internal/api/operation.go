@@ -35,6 +35,9 @@ type operation struct {
 	summary string
 	status  int         // of a success; 0: 200, or 204 without a body
 	access  auth.Access // "": everybody, also without a token
+	// asIs serves from the view of the catalog as it is. Others are served from one that is current: what was made
+	// through one replica is there at once for the next request, whichever replica gets it.
+	asIs bool
 	// produces are the media types of a success that is not JSON.
 	produces []string
 }
@@ -94,6 +97,11 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 	huma.Register(s.api, described, func(ctx context.Context, in *I) (*O, error) {
 		if input, ok := any(in).(withBody); ok {
 			if err := exactMembers(registry, input.bodyType(), input.raw()); err != nil {
+				return nil, s.problem(ctx, err)
+			}
+		}
+		if !op.asIs {
+			if err := s.config.Catalog.Poll(ctx); err != nil {
 				return nil, s.problem(ctx, err)
 			}
 		}

@@ -19,6 +19,10 @@ import (
 	"github.com/certloom/certloom/internal/telemetry"
 )
 
+// maxErrors bounds how many things are listed that are wrong: nobody mends more at once, and a body of thousands of
+// unknown members must not be answered with more than it has.
+const maxErrors = 50
+
 // refusal is a problem document with the headers that go with it.
 type refusal struct {
 	*apiv1.Problem
@@ -49,7 +53,7 @@ func (s *Server) problem(ctx context.Context, err error) *refusal {
 		Type: problemType(chief.Kind), Title: chief.Kind.String(), Status: meaning.Status,
 		Detail: chief.Public, Hint: chief.Hint, Request: caller.Request,
 	}
-	for _, f := range faults {
+	for _, f := range faults[:min(len(faults), maxErrors)] {
 		problem.Errors = append(problem.Errors, problemErrors(f)...)
 	}
 	switch {
@@ -180,15 +184,15 @@ func (s *Server) transform(ctx huma.Context, _ string, v any) (any, error) {
 		problem.Detail = fault.From(errors.New(model.Detail)).Public
 		return problem, nil
 	}
-	for _, detail := range model.Errors {
+	for _, detail := range model.Errors[:min(len(model.Errors), maxErrors)] {
 		problem.Errors = append(problem.Errors, schemaError(detail))
 	}
-	switch len(problem.Errors) {
+	switch len(model.Errors) {
 	case 0:
 	case 1:
 		problem.Detail = problem.Errors[0].Detail
 	default:
-		problem.Detail = fmt.Sprintf("%d things are wrong; the first: %s", len(problem.Errors), problem.Errors[0].Detail)
+		problem.Detail = fmt.Sprintf("%d things are wrong; the first: %s", len(model.Errors), problem.Errors[0].Detail)
 	}
 	return problem, nil
 }
@@ -196,6 +200,8 @@ func (s *Server) transform(ctx huma.Context, _ string, v any) (any, error) {
 // schemaError says what is wrong with one member or parameter.
 func schemaError(detail *huma.ErrorDetail) apiv1.ProblemError {
 	place, path, _ := strings.Cut(detail.Location, ".")
+	const longest = 200 // of a name that the client chose
+	path = shortened(path, longest)
 	part := apiv1.ProblemError{Detail: detail.Message}
 	name := "body"
 	if place == "body" {
@@ -218,6 +224,14 @@ func schemaError(detail *huma.ErrorDetail) apiv1.ProblemError {
 		part.Detail += fmt.Sprintf(", not %v", value)
 	}
 	return part
+}
+
+// shortened cuts a text that a client has written, and says so.
+func shortened(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }
 
 // pointer makes a JSON pointer of a framework's path, such as rules.keys[0].

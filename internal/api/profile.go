@@ -204,16 +204,6 @@ func (s *Server) updateProfile(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	if old.Version != in.Body.Version {
-		// Another replica may have changed it a moment ago; what is merged must be what the version names.
-		if err := s.config.Catalog.Load(ctx); err != nil {
-			return nil, err
-		}
-		view = s.config.Catalog.Snapshot()
-		if old, err = findProfile(view, in.Profile); err != nil {
-			return nil, err
-		}
-	}
 	p := *old
 	p.Version = in.Body.Version
 	if in.Body.IssuingCA != "" {

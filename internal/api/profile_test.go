@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/certloom/certloom/internal/apiv1"
+	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/testca"
 	"github.com/certloom/certloom/test/apitest"
@@ -184,5 +185,20 @@ func TestTemplates(t *testing.T) {
 	page, err := w.Client(t, pki.RoleViewer).Templates(t.Context())
 	if err != nil || len(page.Items) != 4 || page.Items[0].Rules.Validity.Default != "24h" {
 		t.Errorf("templates %+v, %v", page, err)
+	}
+}
+
+// TestReplicasAgreeAtOnce makes a profile behind this server's back, as another replica would, and uses it.
+func TestReplicasAgreeAtOnce(t *testing.T) {
+	t.Parallel()
+	w := apitest.New(t)
+	p, _ := w.Catalog.Snapshot().ProfileByName("istio")
+	elsewhere := *p
+	elsewhere.ID, elsewhere.Name = "elsewhere", "elsewhere"
+	if err := w.Store.CreateProfile(t.Context(), &elsewhere, audit.Event{Time: w.Clock.Now(), Action: audit.ProfileCreate}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Client(t, pki.RoleAdmin).CreateCredential(t.Context(), apiv1.CreateCredential{Profile: "elsewhere", Name: "x"}); err != nil {
+		t.Errorf("a profile that another replica has made a moment ago: %v", err)
 	}
 }
