@@ -101,7 +101,7 @@ func run(ctx context.Context, s *session, o options, lines []*line) {
 }
 
 func registered(ctx context.Context, s *session, to target, o options, solver acmeclient.Solver) []*client {
-	clients, err := to.clients(ctx, o.clients, solver)
+	clients, err := to.clients(ctx, o, solver)
 	must(s, err)
 	return clients
 }

@@ -36,9 +36,11 @@ type target struct {
 }
 
 // clients registers n of them.
-func (to *target) clients(ctx context.Context, n int, solver acmeclient.Solver) ([]*client, error) {
-	made := make([]*client, n)
+func (to *target) clients(ctx context.Context, o options, solver acmeclient.Solver) ([]*client, error) {
+	made := make([]*client, o.clients)
 	for i := range made {
+		transport := to.http()
+		transport.Transport.(*http.Transport).ForceAttemptHTTP2 = o.http2
 		accountKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return nil, err
@@ -48,7 +50,7 @@ func (to *target) clients(ctx context.Context, n int, solver acmeclient.Solver) 
 			return nil, err
 		}
 		acme, err := acmeclient.New(acmeclient.Config{
-			DirectoryURL: to.directory, HTTPClient: to.http(), Key: accountKey, Random: rand.Reader,
+			DirectoryURL: to.directory, HTTPClient: transport, Key: accountKey, Random: rand.Reader,
 			UserAgent: "certloom-bench", Poll: 10 * time.Millisecond, Retries: 1,
 		})
 		if err != nil {

@@ -26,6 +26,7 @@ type options struct {
 	profile      string
 	postgres     string
 	peer         bool
+	http2        bool
 }
 
 func main() {
@@ -38,6 +39,7 @@ func main() {
 	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of our server to this folder and print where its time goes")
 	flag.StringVar(&o.postgres, "postgres", "", "connection string (a URL) of a PostgreSQL server to run SPIFFE orders on, instead of all else")
 	flag.BoolVar(&o.peer, "peer", true, "measure step-ca as well")
+	flag.BoolVar(&o.http2, "http2", false, "have clients speak HTTP/2; cert-manager and lego speak HTTP/1.1")
 	flag.Parse()
 	// The clients' garbage is no server's business; memory is there.
 	debug.SetGCPercent(400)
