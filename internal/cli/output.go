@@ -114,6 +114,9 @@ func (a *app) moment(t time.Time) string {
 // rough writes a duration in the unit that matters; years with days, since nobody wants to lose eleven months.
 func rough(d time.Duration) string {
 	const day = 24 * time.Hour
+	if d >= time.Minute {
+		d = d.Round(time.Minute) // what was made for 12h a moment ago expires in 12h, not in 11h
+	}
 	switch {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
