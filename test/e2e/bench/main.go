@@ -14,6 +14,8 @@ import (
 	"runtime/debug"
 	"syscall"
 	"time"
+
+	"github.com/certloom/certloom/test/e2e/testbed"
 )
 
 // options are the flags.
@@ -46,6 +48,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	s := &session{}
 	err := s.run(func() { bench(ctx, s, o) })
+	testbed.Sweep()
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// binaryOnce builds the binary of this tree, once for a run of the tests, and returns its path. Main removes it.
+// binaryOnce builds the binary of this tree, once for a run of the tests, and returns its path. Sweep removes it.
 // CERTLOOM_E2E_BINARY names one that is built already.
 var binaryOnce = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("CERTLOOM_E2E_BINARY"); path != "" {
@@ -35,15 +35,19 @@ var binaryOnce = sync.OnceValues(func() (string, error) {
 
 // Main runs the tests of a package and removes what they share. TestMain exits with what it returns.
 func Main(m *testing.M) int {
-	sweep()
-	defer func() {
-		found, err := filepath.Glob(filepath.Join(os.TempDir(), folderName()+"*"))
-		if err != nil {
-			return
-		}
-		for _, dir := range found {
-			_ = os.RemoveAll(dir) // if it cannot be removed, the next run tries again
-		}
-	}()
+	defer Sweep()
 	return m.Run()
+}
+
+// Sweep removes the folders that this process has made, whatever became of their owners, and those of processes that
+// are no more.
+func Sweep() {
+	sweep()
+	found, err := filepath.Glob(filepath.Join(os.TempDir(), folderName()+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range found {
+		_ = os.RemoveAll(dir) // if it cannot be removed, the next run tries again
+	}
 }

@@ -13,7 +13,7 @@ import (
 const folderPrefix = "certloom-e2e-"
 
 // Folder makes a temporary folder that is removed after the test. t.TempDir would do, but a run that is killed leaves
-// it behind, and nobody could tell that its owner is gone; Main removes the folders of runs that are no more.
+// it behind, and nobody could tell that its owner is gone; Sweep removes the folders of runs that are no more.
 func Folder(t T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", folderName())
