@@ -21,22 +21,27 @@ type check struct {
 	run  func(ctx context.Context) error
 }
 
+// failures runs the checks and says why the server is not ready, a sentence each.
+func failures(ctx context.Context, checks []check) []string {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	var failed []string
+	for _, c := range checks {
+		if err := c.run(ctx); err != nil {
+			failed = append(failed, fmt.Sprintf("%s: %v", c.name, err))
+		}
+	}
+	return failed
+}
+
 // healthHandler serves liveness, readiness and metrics. Readiness names each check that failed and says why, for the
 // people who look at it; probes look at the status.
 func healthHandler(checks []check, registry *prometheus.Registry, profiles bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-		defer cancel()
-		var failed strings.Builder
-		for _, c := range checks {
-			if err := c.run(ctx); err != nil {
-				fmt.Fprintf(&failed, "not ready: %s: %v\n", c.name, err)
-			}
-		}
-		if failed.Len() > 0 {
-			text(w, http.StatusServiceUnavailable, failed.String())
+		if failed := failures(r.Context(), checks); len(failed) > 0 {
+			text(w, http.StatusServiceUnavailable, "not ready: "+strings.Join(failed, "\nnot ready: ")+"\n")
 			return
 		}
 		text(w, http.StatusOK, "ok\n")

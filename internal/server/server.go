@@ -47,32 +47,32 @@ func New(ctx context.Context, parts *Parts, listeners *Listeners) (*Server, erro
 	if err != nil {
 		return nil, err
 	}
-	public, err := s.public(acmeServer.Handler())
+	checks := []check{
+		{"database", parts.Store.Ping},
+		{"configuration", func(context.Context) error { return parts.Catalog.Healthy() }},
+		{"issuing CAs", parts.checkCAs},
+		{"own certificate", own.check},
+	}
+	public, err := s.public(acmeServer.Handler(), checks)
 	if err != nil {
 		return nil, err
 	}
 	if err := registerExpiry(parts.Registry, parts.Catalog.Snapshot); err != nil {
 		return nil, err
 	}
-	s.addTasks(ring, own, acmeServer, public)
+	s.addTasks(ring, own, acmeServer, public, checks)
 	return s, nil
 }
 
 // addTasks lists what runs, in the order of its start. It stops the other way round: first no new requests, then the
 // validations that are under way, then what they all stand on.
-func (s *Server) addTasks(ring *seal.Ring, own *ownCertificate, acmeServer *acme.Server, public http.Handler) {
+func (s *Server) addTasks(ring *seal.Ring, own *ownCertificate, acmeServer *acme.Server, public http.Handler, checks []check) {
 	p := s.parts
 	s.tasks.Add("catalog", p.Catalog.Run)
 	s.tasks.Add("ring keys", p.keepRing(ring))
 	s.tasks.Add("nonce cleaning", p.cleanNonces)
 	s.tasks.Add("own certificate", own.Run)
 	s.tasks.Add("acme", acmeServer.Run)
-	checks := []check{
-		{"database", p.Store.Ping},
-		{"configuration", func(context.Context) error { return p.Catalog.Healthy() }},
-		{"issuing CAs", p.checkCAs},
-		{"own certificate", own.check},
-	}
 	s.tasks.Add("health listener", serve(s.listeners.Health, healthHandler(checks, p.Registry, p.Settings.Debug.Pprof), nil, p.Logger))
 	if s.listeners.HTTP != nil {
 		mux := http.NewServeMux()
@@ -132,13 +132,13 @@ func (s *Server) acme(ring *seal.Ring) (*acme.Server, error) {
 }
 
 // public makes the handler of the HTTPS listener.
-func (s *Server) public(acmeHandler http.Handler) (http.Handler, error) {
+func (s *Server) public(acmeHandler http.Handler, checks []check) (http.Handler, error) {
 	p := s.parts
 	pages, err := console.New(console.Config{BaseURL: p.baseURL(), Version: p.Version, CAs: p.cas, Now: p.Now})
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	rest, err := api.New(p.apiConfig())
+	rest, err := api.New(p.apiConfig(checks))
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
@@ -179,9 +179,10 @@ func (p *Parts) checkCAs(ctx context.Context) error {
 }
 
 // apiConfig is what the REST API needs.
-func (p *Parts) apiConfig() api.Config {
+func (p *Parts) apiConfig(checks []check) api.Config {
 	return api.Config{
 		BaseURL: p.baseURL(), Version: p.Version, Catalog: p.Catalog, Auth: p.Auth, Store: p.Store, Authority: p.Authority,
 		Issuer: p.Issuer, Revoker: p.Revoker, Now: p.Now, Random: p.Random, Logger: p.Logger,
+		Ready: func(ctx context.Context) []string { return failures(ctx, checks) },
 	}
 }
