@@ -241,6 +241,14 @@ func jwsRows() []row {
 				}
 			}
 			s.attacks(t, http.StatusBadRequest, []string{"accountDoesNotExist", "malformed"}, changes)
+			// An account of one directory is none in another.
+			for c, prefix := range map[*acmetest.Client]string{s.account(t, "challenge"): s.URL + "/acme/p/challenge", s.scoped(t): s.URL + "/acme"} {
+				crossed := *c
+				crossed.KID, crossed.Prefix = strings.Replace(c.KID, c.Prefix, prefix, 1), prefix
+				refused(t, order(t, &crossed, names("jws25.test")), http.StatusBadRequest, "accountDoesNotExist")
+				refused(t, crossed.PostRaw(t, crossed.KID, []byte(attackPayload)), http.StatusBadRequest, "accountDoesNotExist")
+				s.unchanged(t, c)
+			}
 		}},
 		{"JWS-26", urlMismatch},
 	}
