@@ -139,8 +139,12 @@ func (s *Certloom) Restart(ctx context.Context, t T) {
 // launch starts the server for the first time. Whichever process it has at the end of the test is ended then.
 func (s *Certloom) launch(ctx context.Context, t T) {
 	t.Helper()
+	t.Cleanup(func() {
+		if s.process != nil {
+			s.process.finish(t)
+		}
+	})
 	s.Restart(ctx, t)
-	t.Cleanup(func() { s.process.finish(t) })
 }
 
 // Kill ends the server as a power cut would.
