@@ -24,13 +24,7 @@ func TestNarrow(t *testing.T) {
 	narrow := func(fresh func(testing.TB) storetest.Database) func(testing.TB) storetest.Database {
 		return func(t testing.TB) storetest.Database {
 			t.Helper()
-			usual := fresh(t)
-			return storetest.Database{Open: func(t testing.TB) *store.Store {
-				t.Helper()
-				s := usual.Open(t)
-				store.Narrow(s)
-				return s
-			}}
+			return fresh(t).Changed(store.Narrow)
 		}
 	}
 	t.Run("SQLite", func(t *testing.T) {

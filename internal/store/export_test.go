@@ -1,6 +1,9 @@
 package store
 
-import "testing"
+import (
+	"context"
+	"testing"
+)
 
 // Narrow makes the store take few certificates for many, so that its searches take the paths that a large estate needs.
 func Narrow(s *Store) {
@@ -21,4 +24,63 @@ func Migrations(t testing.TB, dialect string) []string {
 		names = append(names, itoa(int(m.number))+" "+m.name)
 	}
 	return names
+}
+
+// QueueLimit is how many operations may wait.
+const QueueLimit = queueLimit
+
+// Block keeps a writer busy until release is called. It returns when the writer is.
+func Block(t testing.TB, s *Store) (release func()) {
+	t.Helper()
+	began, end, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		ended <- s.write(context.Background(), "block", func(context.Context, *tx) error {
+			close(began)
+			<-end
+			return nil
+		})
+	}()
+	<-began
+	return func() {
+		close(end)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Waiting returns how many operations wait.
+func Waiting(s *Store) int { return len(s.writer.queue) }
+
+// Run runs a statement on a writer's connection.
+func Run(t testing.TB, s *Store, statement string) {
+	t.Helper()
+	err := s.write(t.Context(), "test", func(ctx context.Context, tx *tx) error {
+		_, err := tx.session.conn.ExecContext(ctx, statement)
+		tx.wrote = true
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Count returns what a query counts.
+func Count(t testing.TB, s *Store, query string) int64 {
+	t.Helper()
+	n, err := scanned[int64](s.queryRow(t.Context(), query))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Text returns the text that a query selects.
+func Text(t testing.TB, s *Store, query string) string {
+	t.Helper()
+	text, err := scanned[string](s.queryRow(t.Context(), query))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }

@@ -231,14 +231,10 @@ func (s *session) fail(batch []*operation, err error) {
 func (s *session) attempt(batch []*operation) error {
 	ctx, cancel := s.context()
 	defer cancel()
-	if err := s.open(ctx); err != nil {
-		return err
-	}
 	began := s.writer.store.now()
 	t := &tx{session: s, alone: len(batch) == 1}
-	if err := t.exec(ctx, s.writer.store.dialect.begin); err != nil {
-		s.drop()
-		return fmt.Errorf("begin: %w", err)
+	if err := s.begin(ctx, t); err != nil {
+		return err
 	}
 	if err := t.runAll(ctx, batch); err != nil {
 		s.rollback(ctx)
@@ -266,6 +262,24 @@ func (s *session) context() (context.Context, context.CancelFunc) {
 		return context.Background(), func() {}
 	}
 	return context.WithTimeout(context.Background(), statementTimeout)
+}
+
+// begin starts the transaction, on another connection when the one that we had is broken: nothing has been asked of it
+// yet that could have happened.
+func (s *session) begin(ctx context.Context, t *tx) error {
+	fresh := s.conn == nil
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	err := t.exec(ctx, s.writer.store.dialect.begin)
+	if err == nil {
+		return nil
+	}
+	s.drop()
+	if fresh || ctx.Err() != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	return s.begin(ctx, t)
 }
 
 func (s *session) open(ctx context.Context) error {

@@ -17,19 +17,52 @@ import (
 	"github.com/certloom/certloom/internal/store"
 )
 
-// Database opens the same database each time that Open is called. Close what it returned before.
+// Database is a database for a test.
 type Database struct {
-	Open func(t testing.TB) *store.Store
+	open func(ctx context.Context) (*store.Store, error)
+}
+
+// Open opens the database, the same one each time. The store is closed when the test ends, whether or not the test has.
+func (d Database) Open(t testing.TB) *store.Store {
+	t.Helper()
+	s, err := d.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+// Try opens the database, closes it again and returns what went wrong.
+func (d Database) Try(ctx context.Context) error {
+	s, err := d.open(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// Changed returns the database with a change made to each store that is opened.
+func (d Database) Changed(change func(s *store.Store)) Database {
+	return Database{open: func(ctx context.Context) (*store.Store, error) {
+		s, err := d.open(ctx)
+		if err == nil {
+			change(s)
+		}
+		return s, err
+	}}
 }
 
 // SQLite returns an empty database in a folder of its own.
 func SQLite(t testing.TB) Database {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "certloom.db")
-	return Database{Open: func(t testing.TB) *store.Store {
-		t.Helper()
-		s, err := store.OpenSQLite(t.Context(), store.SQLiteConfig{Path: path, Now: time.Now})
-		return opened(t, s, err)
+	return Database{open: func(ctx context.Context) (*store.Store, error) {
+		return store.OpenSQLite(ctx, store.SQLiteConfig{Path: path, Now: time.Now})
 	}}
 }
 
@@ -59,29 +92,13 @@ func Postgres(t testing.TB) Database {
 	administer(t, server, "CREATE DATABASE "+name)
 	t.Cleanup(func() { administer(t, server, "DROP DATABASE "+name+" WITH (FORCE)") })
 	dsn := withDatabase(t, server, name)
-	return Database{Open: func(t testing.TB) *store.Store {
-		t.Helper()
-		s, err := store.OpenPostgres(t.Context(), store.PostgresConfig{DSN: dsn, Now: time.Now})
-		return opened(t, s, err)
+	return Database{open: func(ctx context.Context) (*store.Store, error) {
+		return store.OpenPostgres(ctx, store.PostgresConfig{DSN: dsn, Now: time.Now})
 	}}
 }
 
 // OpenSQLite opens an empty SQLite database for the tests of another package.
 func OpenSQLite(t testing.TB) *store.Store { return SQLite(t).Open(t) }
-
-// opened closes the store when the test ends, whether or not the test has.
-func opened(t testing.TB, s *store.Store, err error) *store.Store {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return s
-}
 
 func administer(t testing.TB, server, statement string) {
 	t.Helper()
