@@ -128,6 +128,7 @@ type row interface{ Scan(dest ...any) error }
 
 type failedRow struct{ err error }
 
+// Scan returns why there is no row.
 func (f failedRow) Scan(...any) error { return f.err }
 
 func (s *Store) queryRow(ctx context.Context, query string, args ...any) row {

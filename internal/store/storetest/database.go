@@ -60,7 +60,11 @@ func (d Database) Changed(change func(s *store.Store)) Database {
 // SQLite returns an empty database in a folder of its own.
 func SQLite(t testing.TB) Database {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "certloom.db")
+	return SQLiteFile(filepath.Join(t.TempDir(), "certloom.db"))
+}
+
+// SQLiteFile returns the database in a file, which is made when it does not exist.
+func SQLiteFile(path string) Database {
 	return Database{open: func(ctx context.Context) (*store.Store, error) {
 		return store.OpenSQLite(ctx, store.SQLiteConfig{Path: path, Now: time.Now})
 	}}

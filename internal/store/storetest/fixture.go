@@ -173,7 +173,7 @@ func fillHashes(c *pki.Certificate) {
 // Record stores a certificate that must win.
 func (f *Fixture) Record(t testing.TB, c *pki.Certificate) *pki.Certificate {
 	t.Helper()
-	id, _ := pki.ParseSPIFFEID(c.Identity) //nolint:errcheck // a DNS name has the zero value
+	id, _ := pki.ParseSPIFFEID(c.Identity) // a DNS name has the zero value
 	ev := Event(audit.CertificateIssue)
 	ev.Target = string(c.Serial)
 	stored, won, err := f.Store.RecordCertificate(t.Context(), c, id, ev)

@@ -8,170 +8,170 @@
 
 CREATE TABLE setting (
     name  TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    value BYTEA NOT NULL
+    value BYTEA            NOT NULL
 );
 
 CREATE TABLE seal_key (
-    id         BIGINT  NOT NULL PRIMARY KEY,
-    sealed     BYTEA    NOT NULL,
-    created_at BIGINT  NOT NULL
+    id         BIGINT NOT NULL PRIMARY KEY,
+    sealed     BYTEA  NOT NULL,
+    created_at BIGINT NOT NULL
 );
 
 -- Counts that are too expensive to take. Each writer adds to a slot of its own; the count is the sum of the slots.
 CREATE TABLE counter (
-    name  TEXT COLLATE "C"    NOT NULL,
-    slot  BIGINT  NOT NULL,
-    value BIGINT  NOT NULL,
+    name  TEXT COLLATE "C" NOT NULL,
+    slot  BIGINT           NOT NULL,
+    value BIGINT           NOT NULL,
     PRIMARY KEY (name, slot)
 );
 
 CREATE TABLE ca (
-    id                 TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    name               TEXT COLLATE "C"    NOT NULL UNIQUE,
-    kind               TEXT    NOT NULL,
-    state              TEXT    NOT NULL,
-    parent_id          TEXT COLLATE "C"    NOT NULL,
-    key_id             TEXT COLLATE "C"    NOT NULL,
-    key_algorithm      TEXT    NOT NULL,
-    certificate        BYTEA    NOT NULL,
-    chain              TEXT    NOT NULL, -- JSON
-    csr                BYTEA    NOT NULL,
-    settings           TEXT    NOT NULL, -- JSON
-    spki_hash          BYTEA    NOT NULL,
-    crl_number         BIGINT  NOT NULL,
-    revocation_version BIGINT  NOT NULL,
-    created_at         BIGINT  NOT NULL,
-    updated_at         BIGINT  NOT NULL
+    id                 TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    name               TEXT COLLATE "C" NOT NULL UNIQUE,
+    kind               TEXT             NOT NULL,
+    state              TEXT             NOT NULL,
+    parent_id          TEXT COLLATE "C" NOT NULL,
+    key_id             TEXT COLLATE "C" NOT NULL,
+    key_algorithm      TEXT             NOT NULL,
+    certificate        BYTEA            NOT NULL,
+    chain              TEXT             NOT NULL, -- JSON
+    csr                BYTEA            NOT NULL,
+    settings           TEXT             NOT NULL, -- JSON
+    spki_hash          BYTEA            NOT NULL,
+    crl_number         BIGINT           NOT NULL,
+    revocation_version BIGINT           NOT NULL,
+    created_at         BIGINT           NOT NULL,
+    updated_at         BIGINT           NOT NULL
 );
 
 CREATE TABLE sealed_key (
-    id         TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    algorithm  TEXT    NOT NULL,
-    sealed     BYTEA    NOT NULL,
-    created_at BIGINT  NOT NULL
+    id         TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    algorithm  TEXT             NOT NULL,
+    sealed     BYTEA            NOT NULL,
+    created_at BIGINT           NOT NULL
 );
 
 CREATE TABLE profile (
-    id         TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    name       TEXT COLLATE "C"    NOT NULL UNIQUE,
-    template   TEXT    NOT NULL,
-    issuing_ca TEXT COLLATE "C"    NOT NULL REFERENCES ca (id),
-    method     TEXT    NOT NULL,
-    state      TEXT    NOT NULL,
-    rules      TEXT    NOT NULL, -- JSON
-    version    BIGINT  NOT NULL,
-    created_at BIGINT  NOT NULL,
-    updated_at BIGINT  NOT NULL
+    id         TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    name       TEXT COLLATE "C" NOT NULL UNIQUE,
+    template   TEXT             NOT NULL,
+    issuing_ca TEXT COLLATE "C" NOT NULL REFERENCES ca (id),
+    method     TEXT             NOT NULL,
+    state      TEXT             NOT NULL,
+    rules      TEXT             NOT NULL, -- JSON
+    version    BIGINT           NOT NULL,
+    created_at BIGINT           NOT NULL,
+    updated_at BIGINT           NOT NULL
 );
 
 CREATE TABLE credential (
-    id           TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    profile_id   TEXT COLLATE "C"    NOT NULL REFERENCES profile (id),
-    name         TEXT COLLATE "C"    NOT NULL,
-    state        TEXT    NOT NULL,
-    sealed_key   BYTEA    NOT NULL,
-    expires_at   BIGINT  NOT NULL,
-    max_accounts BIGINT  NOT NULL,
-    name_limit   TEXT    NOT NULL, -- JSON, '' when the profile's rules are the limit
-    created_at   BIGINT  NOT NULL,
-    revoked_at   BIGINT  NOT NULL,
-    last_used_at BIGINT  NOT NULL,
+    id           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    profile_id   TEXT COLLATE "C" NOT NULL REFERENCES profile (id),
+    name         TEXT COLLATE "C" NOT NULL,
+    state        TEXT             NOT NULL,
+    sealed_key   BYTEA            NOT NULL,
+    expires_at   BIGINT           NOT NULL,
+    max_accounts BIGINT           NOT NULL,
+    name_limit   TEXT             NOT NULL, -- JSON, '' when the profile's rules are the limit
+    created_at   BIGINT           NOT NULL,
+    revoked_at   BIGINT           NOT NULL,
+    last_used_at BIGINT           NOT NULL,
     UNIQUE (profile_id, name)
 );
 
 CREATE TABLE token (
-    id           TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    name         TEXT COLLATE "C"    NOT NULL,
-    hash         BYTEA    NOT NULL UNIQUE,
-    role         TEXT    NOT NULL,
-    profile_id   TEXT COLLATE "C"    NOT NULL,
-    state        TEXT    NOT NULL,
-    created_at   BIGINT  NOT NULL,
-    expires_at   BIGINT  NOT NULL,
-    last_used_at BIGINT  NOT NULL
+    id           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    name         TEXT COLLATE "C" NOT NULL,
+    hash         BYTEA            NOT NULL UNIQUE,
+    role         TEXT             NOT NULL,
+    profile_id   TEXT COLLATE "C" NOT NULL,
+    state        TEXT             NOT NULL,
+    created_at   BIGINT           NOT NULL,
+    expires_at   BIGINT           NOT NULL,
+    last_used_at BIGINT           NOT NULL
 );
 
 CREATE TABLE login (
-    name          TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    password_hash TEXT    NOT NULL,
-    created_at    BIGINT  NOT NULL
+    name          TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    password_hash TEXT             NOT NULL,
+    created_at    BIGINT           NOT NULL
 );
 
 CREATE TABLE account (
-    id            TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    scope         TEXT COLLATE "C"    NOT NULL,
-    thumbprint    TEXT COLLATE "C"    NOT NULL,
-    jwk           BYTEA    NOT NULL,
-    credential_id TEXT COLLATE "C"    NOT NULL,
-    profile_id    TEXT COLLATE "C"    NOT NULL REFERENCES profile (id),
-    status        TEXT    NOT NULL,
-    contact       TEXT    NOT NULL, -- JSON
-    binding       BYTEA    NOT NULL,
-    created_at    BIGINT  NOT NULL,
+    id            TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    scope         TEXT COLLATE "C" NOT NULL,
+    thumbprint    TEXT COLLATE "C" NOT NULL,
+    jwk           BYTEA            NOT NULL,
+    credential_id TEXT COLLATE "C" NOT NULL,
+    profile_id    TEXT COLLATE "C" NOT NULL REFERENCES profile (id),
+    status        TEXT             NOT NULL,
+    contact       TEXT             NOT NULL, -- JSON
+    binding       BYTEA            NOT NULL,
+    created_at    BIGINT           NOT NULL,
     UNIQUE (thumbprint, scope)
 );
 CREATE INDEX account_credential ON account (credential_id);
 CREATE INDEX account_profile ON account (profile_id);
 
 CREATE TABLE acme_order (
-    id            TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    account_id    TEXT COLLATE "C"    NOT NULL,
-    credential_id TEXT COLLATE "C"    NOT NULL,
-    profile_id    TEXT COLLATE "C"    NOT NULL,
-    identifiers   TEXT    NOT NULL, -- JSON
-    not_before    BIGINT  NOT NULL,
-    not_after     BIGINT  NOT NULL,
-    replaces      TEXT COLLATE "C"    NOT NULL,
-    expires_at    BIGINT  NOT NULL,
-    created_at    BIGINT  NOT NULL,
-    error         TEXT    NOT NULL, -- JSON, '' when there is none
-    settled       BIGINT  NOT NULL  -- 1: expired and has a certificate; deleting expired orders need not look again
+    id            TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    account_id    TEXT COLLATE "C" NOT NULL,
+    credential_id TEXT COLLATE "C" NOT NULL,
+    profile_id    TEXT COLLATE "C" NOT NULL,
+    identifiers   TEXT             NOT NULL, -- JSON
+    not_before    BIGINT           NOT NULL,
+    not_after     BIGINT           NOT NULL,
+    replaces      TEXT COLLATE "C" NOT NULL,
+    expires_at    BIGINT           NOT NULL,
+    created_at    BIGINT           NOT NULL,
+    error         TEXT             NOT NULL, -- JSON, '' when there is none
+    settled       BIGINT           NOT NULL -- 1: expired and has a certificate; deleting expired orders need not look again
 );
 CREATE INDEX acme_order_account ON acme_order (account_id, id);
 CREATE INDEX acme_order_expires ON acme_order ((expires_at >> 10)) WHERE settled = 0;
 
 CREATE TABLE authz (
-    id         TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    order_id   TEXT COLLATE "C"    NOT NULL REFERENCES acme_order (id),
-    account_id TEXT COLLATE "C"    NOT NULL,
-    position   BIGINT  NOT NULL, -- in the order
-    type       TEXT    NOT NULL,
-    value      TEXT COLLATE "C"    NOT NULL,
-    wildcard   BIGINT  NOT NULL,
-    status     TEXT    NOT NULL,
-    expires_at BIGINT  NOT NULL
+    id         TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    order_id   TEXT COLLATE "C" NOT NULL REFERENCES acme_order (id),
+    account_id TEXT COLLATE "C" NOT NULL,
+    position   BIGINT           NOT NULL, -- in the order
+    type       TEXT             NOT NULL,
+    value      TEXT COLLATE "C" NOT NULL,
+    wildcard   BIGINT           NOT NULL,
+    status     TEXT             NOT NULL,
+    expires_at BIGINT           NOT NULL
 );
 CREATE UNIQUE INDEX authz_order ON authz (order_id, position);
 
 CREATE TABLE challenge (
-    id           TEXT COLLATE "C"    NOT NULL PRIMARY KEY,
-    authz_id     TEXT COLLATE "C"    NOT NULL REFERENCES authz (id),
-    position     BIGINT  NOT NULL, -- in the authorization
-    type         TEXT    NOT NULL,
-    token        TEXT    NOT NULL,
-    status       TEXT    NOT NULL,
-    started_at   BIGINT  NOT NULL, -- when the validation that runs now began
-    validated_at BIGINT  NOT NULL,
-    error        TEXT    NOT NULL  -- JSON, '' when there is none
+    id           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    authz_id     TEXT COLLATE "C" NOT NULL REFERENCES authz (id),
+    position     BIGINT           NOT NULL, -- in the authorization
+    type         TEXT             NOT NULL,
+    token        TEXT             NOT NULL,
+    status       TEXT             NOT NULL,
+    started_at   BIGINT           NOT NULL, -- when the validation that runs now began
+    validated_at BIGINT           NOT NULL,
+    error        TEXT             NOT NULL -- JSON, '' when there is none
 );
 CREATE UNIQUE INDEX challenge_authz ON challenge (authz_id, position);
 
 -- Authorizations of a sealed order that the client has deactivated.
 CREATE TABLE sealed_deactivation (
-    order_id   TEXT COLLATE "C"    NOT NULL,
-    position   BIGINT  NOT NULL,
-    expires_at BIGINT  NOT NULL,
+    order_id   TEXT COLLATE "C" NOT NULL,
+    position   BIGINT           NOT NULL,
+    expires_at BIGINT           NOT NULL,
     PRIMARY KEY (order_id, position)
 );
 
 -- Where certificates come from, once for each combination, so that a certificate's row and its index have one small
 -- number instead of four identifiers.
 CREATE TABLE source (
-    id            BIGINT  NOT NULL GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
-    ca_id         TEXT COLLATE "C"    NOT NULL REFERENCES ca (id),
-    profile_id    TEXT COLLATE "C"    NOT NULL REFERENCES profile (id),
-    credential_id TEXT COLLATE "C"    NOT NULL,
-    account_id    TEXT COLLATE "C"    NOT NULL,
+    id            BIGINT           NOT NULL GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    ca_id         TEXT COLLATE "C" NOT NULL REFERENCES ca (id),
+    profile_id    TEXT COLLATE "C" NOT NULL REFERENCES profile (id),
+    credential_id TEXT COLLATE "C" NOT NULL,
+    account_id    TEXT COLLATE "C" NOT NULL,
     UNIQUE (account_id, credential_id, profile_id, ca_id)
 );
 CREATE INDEX source_ca ON source (ca_id);
@@ -181,18 +181,18 @@ CREATE INDEX source_credential ON source (credential_id);
 -- What certificates are for. newest is the identity's newest certificate, whose previous is the one before, and so
 -- on: the certificates of an identity are found without an index, which would cost each insert a page of its own.
 CREATE TABLE identity (
-    id              BIGINT  NOT NULL GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
-    name            TEXT COLLATE "C"    NOT NULL UNIQUE,
-    newest          BIGINT  NOT NULL,
-    source_id       BIGINT  NOT NULL,
-    not_before      BIGINT  NOT NULL, -- this and the next four are those of the newest certificate
-    not_after       BIGINT  NOT NULL,
-    renew_at        BIGINT  NOT NULL,
-    lapsing_at      BIGINT  NOT NULL,
-    revoked_at      BIGINT  NOT NULL,
-    certificates    BIGINT  NOT NULL,
-    first_issued_at BIGINT  NOT NULL,
-    last_issued_at  BIGINT  NOT NULL
+    id              BIGINT           NOT NULL GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    name            TEXT COLLATE "C" NOT NULL UNIQUE,
+    newest          BIGINT           NOT NULL,
+    source_id       BIGINT           NOT NULL,
+    not_before      BIGINT           NOT NULL, -- this and the next four are those of the newest certificate
+    not_after       BIGINT           NOT NULL,
+    renew_at        BIGINT           NOT NULL,
+    lapsing_at      BIGINT           NOT NULL,
+    revoked_at      BIGINT           NOT NULL,
+    certificates    BIGINT           NOT NULL,
+    first_issued_at BIGINT           NOT NULL,
+    last_issued_at  BIGINT           NOT NULL
 );
 CREATE INDEX identity_not_after ON identity ((not_after >> 10));
 CREATE INDEX identity_lapsing ON identity ((lapsing_at >> 10));
@@ -208,30 +208,30 @@ CREATE TABLE namespace (
 CREATE SEQUENCE certificate_id;
 
 CREATE TABLE certificate (
-    id            BIGINT  NOT NULL PRIMARY KEY, -- from certificate_id, grows in the order of recording
-    serial        BYTEA    NOT NULL UNIQUE,
-    source_id     BIGINT  NOT NULL,
-    identity_id   BIGINT  NOT NULL,
-    previous      BIGINT  NOT NULL, -- of the same identity, 0: none
-    not_before    BIGINT  NOT NULL,
-    not_after     BIGINT  NOT NULL,
-    renew_at      BIGINT  NOT NULL,
-    issued_at     BIGINT  NOT NULL,
-    requested     BIGINT  NOT NULL, -- seconds
-    granted       BIGINT  NOT NULL, -- seconds
-    revoked_at    BIGINT  NOT NULL,
-    reason        BIGINT  NOT NULL,
-    order_id      TEXT COLLATE "C"    NOT NULL,
-    key_algorithm TEXT    NOT NULL,
-    signature     TEXT    NOT NULL,
-    names         TEXT    NOT NULL, -- JSON
-    user_agent    TEXT    NOT NULL,
-    address       TEXT    NOT NULL,
-    replaces      TEXT COLLATE "C"    NOT NULL,
-    fingerprint   BYTEA    NOT NULL,
-    csr_hash      BYTEA    NOT NULL,
-    spki_hash     BYTEA    NOT NULL,
-    der           BYTEA    NOT NULL
+    id            BIGINT           NOT NULL PRIMARY KEY, -- from certificate_id, grows in the order of recording
+    serial        BYTEA            NOT NULL UNIQUE,
+    source_id     BIGINT           NOT NULL,
+    identity_id   BIGINT           NOT NULL,
+    previous      BIGINT           NOT NULL, -- of the same identity, 0: none
+    not_before    BIGINT           NOT NULL,
+    not_after     BIGINT           NOT NULL,
+    renew_at      BIGINT           NOT NULL,
+    issued_at     BIGINT           NOT NULL,
+    requested     BIGINT           NOT NULL, -- seconds
+    granted       BIGINT           NOT NULL, -- seconds
+    revoked_at    BIGINT           NOT NULL,
+    reason        BIGINT           NOT NULL,
+    order_id      TEXT COLLATE "C" NOT NULL,
+    key_algorithm TEXT             NOT NULL,
+    signature     TEXT             NOT NULL,
+    names         TEXT             NOT NULL, -- JSON
+    user_agent    TEXT             NOT NULL,
+    address       TEXT             NOT NULL,
+    replaces      TEXT COLLATE "C" NOT NULL,
+    fingerprint   BYTEA            NOT NULL,
+    csr_hash      BYTEA            NOT NULL,
+    spki_hash     BYTEA            NOT NULL,
+    der           BYTEA            NOT NULL
 );
 CREATE UNIQUE INDEX certificate_order ON certificate (order_id) WHERE order_id <> '';
 -- SQLite's indexes end with the row's ID by themselves; here it is named, so that they give the newest first.
@@ -252,19 +252,19 @@ CREATE TABLE blocked_key (
 );
 
 CREATE TABLE event (
-    id         BIGINT  NOT NULL GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, -- grows
-    time       BIGINT  NOT NULL,
-    actor_kind TEXT    NOT NULL,
-    actor_id   TEXT COLLATE "C"    NOT NULL,
-    actor_name TEXT    NOT NULL,
-    action     TEXT COLLATE "C"    NOT NULL,
-    target     TEXT COLLATE "C"    NOT NULL,
-    user_agent TEXT    NOT NULL,
-    address    TEXT    NOT NULL,
-    request    TEXT    NOT NULL,
-    replica    TEXT    NOT NULL,
-    outcome    TEXT    NOT NULL,
-    detail     TEXT    NOT NULL -- JSON
+    id         BIGINT           NOT NULL GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, -- grows
+    time       BIGINT           NOT NULL,
+    actor_kind TEXT             NOT NULL,
+    actor_id   TEXT COLLATE "C" NOT NULL,
+    actor_name TEXT             NOT NULL,
+    action     TEXT COLLATE "C" NOT NULL,
+    target     TEXT COLLATE "C" NOT NULL,
+    user_agent TEXT             NOT NULL,
+    address    TEXT             NOT NULL,
+    request    TEXT             NOT NULL,
+    replica    TEXT             NOT NULL,
+    outcome    TEXT             NOT NULL,
+    detail     TEXT             NOT NULL -- JSON
 );
 CREATE INDEX event_target ON event (target);
 CREATE INDEX event_actor ON event (actor_id);
@@ -272,7 +272,7 @@ CREATE INDEX event_actor ON event (actor_id);
 CREATE INDEX event_action ON event (action) WHERE action <> 'certificate.issue';
 
 CREATE TABLE nonce (
-    id         BYTEA    NOT NULL PRIMARY KEY,
-    expires_at BIGINT  NOT NULL
+    id         BYTEA  NOT NULL PRIMARY KEY,
+    expires_at BIGINT NOT NULL
 );
 CREATE INDEX nonce_expires ON nonce ((expires_at >> 10));
