@@ -13,17 +13,11 @@ import (
 // auditTimeout bounds the recording of a refusal.
 const auditTimeout = 2 * time.Second
 
-// How many refusals are recorded; the log has the others.
-const (
-	refusalsPerSecond = 20
-	refusalsAtOnce    = 500
-)
-
-// auditRefusal records a refusal. What is the server's own trouble is none, and a flood of refusals is cut off: whoever
-// makes one must not be able to fill the disk.
+// auditRefusal records a refusal. What is the server's own trouble is none, and a flood of refusals is cut off, by its
+// source: whoever makes one must not be able to fill the disk. The log has the others.
 func (s *Server) auditRefusal(ctx context.Context, r *request, event audit.Event, err error) {
 	told := trouble(ctx, err)
-	if told.Kind.Meaning().Status >= http.StatusInternalServerError || !s.refusals.AllowN(r.now, 1) {
+	if told.Kind.Meaning().Status >= http.StatusInternalServerError || !s.refusals.Allow(&event) {
 		return
 	}
 	event.Outcome, event.Detail.Reason = audit.Refused, printable(told.Public)

@@ -14,8 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
+	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/telemetry"
 )
@@ -68,9 +68,9 @@ type Server struct {
 	admission    *admission
 	detached     *detached
 	lastTouch    *touches
-	refusals     *rate.Limiter // of audit events
-	serial       atomic.Uint64 // of requests
-	boot         string        // random part of request identifiers
+	refusals     *audit.Limiter // which ones are recorded
+	serial       atomic.Uint64  // of requests
+	boot         string         // random part of request identifiers
 }
 
 // New checks the configuration and returns a server that is ready to serve. Validations that outlive their request
@@ -96,6 +96,10 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("acme: %w", err)
 	}
+	refusals, err := audit.NewLimiter()
+	if err != nil {
+		return nil, fmt.Errorf("acme: %w", err)
+	}
 	quota, err := newQuota(c.Options.OrdersPerMinute, c.Now)
 	if err != nil {
 		return nil, fmt.Errorf("acme: %w", err)
@@ -108,7 +112,7 @@ func New(c Config) (*Server, error) {
 		quota:        quota,
 		admission:    newAdmission(c.Options.MaxFinalizes, c.Options.AdmissionWait),
 		lastTouch:    newTouches(),
-		refusals:     rate.NewLimiter(refusalsPerSecond, refusalsAtOnce),
+		refusals:     refusals,
 		boot:         fmt.Sprintf("%x", boot),
 	}
 	s.detached = newDetached(c.Options.MaxValidations, s.logPanic)

@@ -23,7 +23,8 @@ func (i *Issuer) issueEvent(r *Request, c *pki.Certificate) audit.Event {
 	return ev
 }
 
-// recordRefusal stores the event of a refusal, also when the client has gone away meanwhile.
+// recordRefusal stores the event of a refusal, also when the client has gone away meanwhile, unless there are too many
+// of its source: whoever is refused again and again must not fill the database. All are counted.
 func (i *Issuer) recordRefusal(ctx context.Context, r *Request, refusal error) error {
 	ev := i.event(r, audit.CertificateRefuse, audit.Refused)
 	ev.Target = string(r.Order)
@@ -32,6 +33,9 @@ func (i *Issuer) recordRefusal(ctx context.Context, r *Request, refusal error) e
 	}
 	ev.Detail.Reason = fault.From(refusal).Public
 	ev.Detail.Names = &r.CSR.Names
+	if !i.refusals.Allow(&ev) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	return i.config.Store.RecordEvent(ctx, ev)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/csr"
@@ -54,14 +53,8 @@ type Issuer struct {
 	metrics *metrics
 	cas     sync.Map // of pki.CAID to *authority, as parsed; replaced when the CA was changed
 
-	refusals *rate.Limiter // of events
+	refusals *audit.Limiter // which ones are recorded
 }
-
-// How many refusals are recorded: whoever is refused again and again must not fill the database. All are counted.
-const (
-	refusalsPerSecond = 20
-	refusalsAtOnce    = 500
-)
 
 // New returns an Issuer.
 func New(c Config) (*Issuer, error) {
@@ -72,7 +65,11 @@ func New(c Config) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Issuer{config: c, metrics: m, refusals: rate.NewLimiter(refusalsPerSecond, refusalsAtOnce)}, nil
+	refusals, err := audit.NewLimiter()
+	if err != nil {
+		return nil, fmt.Errorf("issue: %w", err)
+	}
+	return &Issuer{config: c, metrics: m, refusals: refusals}, nil
 }
 
 // Request asks for one certificate. What it points to must not change.
@@ -104,7 +101,7 @@ func (i *Issuer) Issue(ctx context.Context, r Request) (*pki.Certificate, error)
 	}
 	certificate, outcome, err := i.issue(ctx, &r)
 	i.metrics.count(r.Profile.Name, outcome)
-	if err == nil || outcome != refused || !i.refusals.AllowN(i.config.Now(), 1) {
+	if err == nil || outcome != refused {
 		return certificate, err
 	}
 	if auditErr := i.recordRefusal(ctx, &r, err); auditErr != nil {

@@ -12,7 +12,6 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/fault"
@@ -78,19 +77,13 @@ const backdate = time.Minute
 // ocspCache is how many OCSP answers are kept; each has less than a kilobyte.
 const ocspCache = 8192
 
-// How many refusals are recorded: whoever is refused again and again must not fill the database. All are counted.
-const (
-	refusalsPerSecond = 20
-	refusalsAtOnce    = 500
-)
-
 // Revoker revokes and publishes. It is safe for concurrent use.
 type Revoker struct {
 	config  Config
 	metrics *metrics
 	answers *lru.Cache[pki.Serial, answer]
 
-	refusals *rate.Limiter // of events
+	refusals *audit.Limiter // which ones are recorded
 
 	mu    sync.Mutex // guards lists; never held while working
 	lists map[pki.CAID]*list
@@ -118,9 +111,11 @@ func New(c Config) (*Revoker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("revoke: %w", err)
 	}
-	return &Revoker{
-		config: c, metrics: m, answers: answers, refusals: rate.NewLimiter(refusalsPerSecond, refusalsAtOnce), lists: make(map[pki.CAID]*list),
-	}, nil
+	refusals, err := audit.NewLimiter()
+	if err != nil {
+		return nil, fmt.Errorf("revoke: %w", err)
+	}
+	return &Revoker{config: c, metrics: m, answers: answers, refusals: refusals, lists: make(map[pki.CAID]*list)}, nil
 }
 
 // Request asks for a revocation. Whoever makes it has checked that the client may revoke the certificate.
@@ -139,7 +134,7 @@ func (r *Revoker) Revoke(ctx context.Context, q Request) error {
 	err := r.revoke(ctx, &q)
 	outcome := outcomeOf(err)
 	r.metrics.revocations.WithLabelValues(outcome).Inc()
-	if outcome != outcomeRefused || !r.refusals.AllowN(r.config.Now(), 1) {
+	if outcome != outcomeRefused {
 		return err
 	}
 	if auditErr := r.recordRefusal(ctx, &q, err); auditErr != nil {
@@ -200,10 +195,14 @@ func CheckReason(reason pki.RevocationReason) error {
 // recordTimeout bounds how long a refusal waits for its event.
 const recordTimeout = 5 * time.Second
 
-// recordRefusal stores the event of a refusal, also when the client has gone away meanwhile.
+// recordRefusal stores the event of a refusal, also when the client has gone away meanwhile, unless there are too many
+// of its source: whoever is refused again and again must not fill the database. All are counted.
 func (r *Revoker) recordRefusal(ctx context.Context, q *Request, refusal error) error {
 	ev := r.event(q, audit.RevocationRefuse, audit.Refused)
 	ev.Detail.Reason = fault.From(refusal).Public
+	if !r.refusals.Allow(&ev) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	return r.config.Store.RecordEvent(ctx, ev)
