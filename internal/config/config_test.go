@@ -41,12 +41,18 @@ func TestParseRefuses(t *testing.T) {
 		want []string
 	}{
 		"empty":              {"", []string{"publicUrl: is missing", "keys: neither", "tls: neither"}},
-		"unknown key":        {minimal + "colour: red\n", []string{"colour"}},
-		"unknown nested key": {minimal + "log: {colour: red}\n", []string{"colour"}},
-		"repeated key":       {minimal + "publicUrl: https://other.example.com\n", []string{"publicUrl"}},
+		"unknown key":        {minimal + "colour: red\n", []string{"colour: is not a setting (line 5)"}},
+		"unknown nested key": {minimal + "log: {colour: red}\n", []string{"log.colour: is not a setting (line 5)"}},
+		"repeated key":       {minimal + "publicUrl: https://other.example.com\n", []string{"publicUrl: is given twice (line 5)"}},
 		"two documents":      {minimal + "---\na: b\n", []string{"more than one YAML document"}},
-		"wrong type":         {minimal + "acme: {http01Port: many}\n", []string{"http01Port"}},
-		"no map":             {"[1, 2]", []string{"mapping is expected"}},
+		"wrong type":         {minimal + "acme: {http01Port: many}\n", []string{`acme.http01Port: "many" is not a whole number (line 5)`}},
+		"no map":             {"[1, 2]", []string{"the file is not a mapping of settings (line 1)"}},
+		"bytes":              {"\x00\x01\xff", []string{""}},
+		"no map below":       {minimal + "log: json\n", []string{`log: "json" is not a mapping of settings`}},
+		"no text":            {minimal + "dataDir: [a]\n", []string{"dataDir: is not a text"}},
+		"no list":            {strings.Replace(minimal, "profile: certloom", "profile: p, names: a.example", 1), []string{"tls.names: \"a.example\" is not a list"}},
+		"no switch":          {minimal + "debug: {pprof: 7}\n", []string{`debug.pprof: "7" is neither true nor false`}},
+		"alias":              {minimal + "dataDir: &a /x\nacme: {website: *a}\n", []string{"acme.website: ", "alias"}},
 		"plain http":         {strings.Replace(minimal, "https://ca", "http://ca", 1), []string{`publicUrl: "http://ca.example.com" does not begin with https://`}},
 		"path in URL":        {strings.Replace(minimal, "example.com", "example.com/acme", 1), []string{"publicUrl: ", "more or less than a host"}},
 		"upper-case host":    {strings.Replace(minimal, "ca.example", "CA.example", 1), []string{"publicUrl: ", `character 'C'`}},
@@ -60,13 +66,17 @@ func TestParseRefuses(t *testing.T) {
 		"half a certificate": {strings.Replace(minimal, "profile: certloom", "keyFile: k", 1), []string{"belong together"}},
 		"two certificates":   {strings.Replace(minimal, "profile: certloom", "profile: p, keyFile: k, certificateFile: c", 1), []string{"tls: both"}},
 		"bad name":           {strings.Replace(minimal, "profile: certloom", "profile: p, names: [a_b]", 1), []string{"tls.names[0]: "}},
-		"duration":           {minimal + "acme: {orderLifetime: soon}\n", []string{"soon", "positive number with a unit"}},
+		"duration":           {minimal + "acme: {orderLifetime: soon}\n", []string{`acme.orderLifetime: duration "soon" is not a positive number with a unit`}},
 		"short lifetime":     {minimal + "acme: {orderLifetime: 1s}\n", []string{"acme.orderLifetime: 1s is not within 5m and 30d"}},
 		"mean":               {minimal + "acme: {nonceRejectPercent: 100}\n", []string{"acme.nonceRejectPercent: 100 is not within 0 and 90"}},
 		"web address":        {minimal + "acme: {website: ftp://x}\n", []string{`acme.website: "ftp://x" is not an http or https URL`}},
 		"everything at once": {
 			minimal + "log: {format: xml, level: loud}\nacme: {http01Port: 0}\n",
 			[]string{`log.format: "xml"`, `log.level: "loud"`, "acme.http01Port: 0"},
+		},
+		"every kind at once": {
+			"databse: x\nacme: {orderLifetime: 5, http01Port: many}\nlog: {level: loud}\n",
+			[]string{"databse: is not", "acme.orderLifetime: duration", "acme.http01Port: ", "log.level: ", "publicUrl: is missing", "keys: neither"},
 		},
 	}
 	for name, tt := range tests {
@@ -82,6 +92,31 @@ func TestParseRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a file leaves out, or leaves empty, is as the defaults say, also when that is everything.
+func TestParseKeepsDefaults(t *testing.T) {
+	t.Parallel()
+	for name, raw := range map[string]string{"nothing": "", "comment": "# nothing yet\n", "mark": "---\n", "null": "null\n"} {
+		_, err := config.Parse([]byte(raw), "/etc/certloom")
+		if err == nil {
+			t.Fatalf("%s: accepted", name)
+		}
+		if got := len(strings.Split(err.Error(), "\n")); got != 3 {
+			t.Errorf("%s: %d problems, not those of publicUrl, keys and tls:\n%v", name, got, err)
+		}
+	}
+	got, err := config.Parse([]byte(minimal+"acme:\nlisten:\n  http:\nlog: {level: }\n"), "/etc/certloom")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := config.Parse([]byte(minimal), "/etc/certloom")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

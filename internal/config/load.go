@@ -1,14 +1,11 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-
-	"github.com/goccy/go-yaml"
 )
 
 // maxFile bounds the settings file; a real one has a few kilobytes.
@@ -22,8 +19,8 @@ func Load(path string) (*Config, error) {
 		return nil, err
 	}
 	c, err := decode(raw, filepath.Dir(path))
-	if err == nil {
-		err = errors.Join(c.Check(), c.checkFiles())
+	if c != nil {
+		err = errors.Join(err, c.Check(), c.checkFiles())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("settings file %s:\n%w", path, err)
@@ -51,29 +48,13 @@ func readBounded(path string) ([]byte, error) {
 // Unknown and repeated keys are refused.
 func Parse(raw []byte, dir string) (*Config, error) {
 	c, err := decode(raw, dir)
-	if err == nil {
-		err = c.Check()
+	if c != nil {
+		err = errors.Join(err, c.Check())
 	}
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
-}
-
-// decode reads settings that were not checked yet.
-func decode(raw []byte, dir string) (*Config, error) {
-	c := Default()
-	decoder := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict(), yaml.DisallowUnknownField())
-	if err := decoder.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		// With the lines around the place: the library does not always say which key it is.
-		return nil, fmt.Errorf("%s", yaml.FormatError(err, false, true))
-	}
-	var rest any
-	if err := decoder.Decode(&rest); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is more than one YAML document in the file; one is wanted")
-	}
-	c.resolve(dir)
-	return &c, nil
 }
 
 // resolve makes paths absolute, counting from the folder of the settings file.
