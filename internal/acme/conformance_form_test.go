@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -277,6 +278,7 @@ func largeBodies(t *testing.T, s *suite) {
 			t.Errorf("%s: %d, closed %t, %v", name, answer.StatusCode, answer.Close, answer.Header)
 		}
 	}
+	s.keepsConnection(t, c)
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)
 	_, _ = io.WriteString(w, sign(t, c, header(t, c, c.KID), attackPayload))
@@ -291,6 +293,38 @@ func largeBodies(t *testing.T, s *suite) {
 		list = append(list, fmt.Sprintf("%d.example.com", i))
 	}
 	refused(t, order(t, c, names(list...)), http.StatusBadRequest, "malformed")
+}
+
+// keepsConnection sends a body that is too large over HTTP/2: the stream ends, the connection, which may be a proxy's for
+// many clients, does not.
+func (s *suite) keepsConnection(t *testing.T, c *acmetest.Client) {
+	t.Helper()
+	client := s.transport(t, func(tr *http.Transport) { tr.Protocols = new(http.Protocols); tr.Protocols.SetHTTP2(true) })
+	connections := 0
+	trace := &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		if !got.Reused {
+			connections++
+		}
+	}}
+	for range 3 {
+		request, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodPost, c.KID, strings.NewReader(strings.Repeat("a", 1<<20)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/jose+json")
+		answer, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusRequestEntityTooLarge || answer.ProtoMajor != 2 {
+			t.Errorf("%s: %d", answer.Proto, answer.StatusCode)
+		}
+	}
+	if connections != 1 {
+		t.Errorf("three large bodies took %d connections", connections)
+	}
 }
 
 func payloadsOfReads(t *testing.T, s *suite) {

@@ -71,7 +71,7 @@ func renewalRows() []row {
 				strings.Repeat("a", 5000) + "." + serial: 400,
 			} {
 				answer := c.Get(t, s.URL+"/acme/renewal-info/"+path)
-				if answer.Status != status || answer.Problem(t).Type != "malformed" {
+				if answer.Status != status || answer.Problem(t).Type != "malformed" || answer.Header.Get("Cache-Control") != "no-store" {
 					t.Errorf("%.100s: %d %s, want %d", path, answer.Status, answer.Body, status)
 				}
 			}

@@ -258,14 +258,14 @@ func apartRoot(t *testing.T) []byte {
 // and with the same EAB credential.
 func revokedByAuthorization(t *testing.T, s *suite) {
 	owner, other, partial := s.scoped(t), s.scoped(t), s.scoped(t)
-	names := []string{"a.rev3.test", "b.rev3.test"}
-	made := s.validated(t, owner, names...)
-	valid := ok(t, owner.Finalize(t, made, acmetest.ServerCSR(t, names...)), http.StatusOK).Order(t)
+	both := []string{"a.rev3.test", "b.rev3.test"}
+	made := s.validated(t, owner, both...)
+	valid := ok(t, owner.Finalize(t, made, acmetest.ServerCSR(t, both...)), http.StatusOK).Order(t)
 	certificate := leaf(t, owner.Read(t, valid.Certificate).Body)
 	refused(t, revoke(t, other, certificate.Raw, ""), http.StatusForbidden, "unauthorized")
-	s.validated(t, partial, names[0])
+	s.validated(t, partial, both[0])
 	refused(t, revoke(t, partial, certificate.Raw, ""), http.StatusForbidden, "unauthorized")
-	s.validated(t, other, names...)
+	s.validated(t, other, both...)
 	ok(t, revoke(t, other, certificate.Raw, ""), http.StatusOK)
 
 	const id = "spiffe://cluster.local/ns/demo/sa/rev3"
@@ -275,6 +275,13 @@ func revokedByAuthorization(t *testing.T, s *suite) {
 	stranger.Register(t, s.credentialOf(t, s.Profiles["istio"], "rev3"))
 	refused(t, revoke(t, stranger, meshCertificate.Raw, ""), http.StatusForbidden, "unauthorized")
 	ok(t, revoke(t, second, meshCertificate.Raw, ""), http.StatusOK)
+	// Authorizations for the DNS names do not cover a SPIFFE ID beside them.
+	named := ok(t, order(t, first, names("rev3.svc")), http.StatusCreated).Order(t)
+	template := meshRequest(id)
+	template.DNSNames = []string{"rev3.svc"}
+	done := ok(t, first.Finalize(t, named, csrOf(t, acmetest.NewKey(t), template)), http.StatusOK).Order(t)
+	s.validated(t, other, "rev3.svc")
+	refused(t, revoke(t, other, leaf(t, first.Read(t, done.Certificate).Body).Raw, ""), http.StatusForbidden, "unauthorized")
 }
 
 // listed returns how often the issuing CA's CRL names a serial.

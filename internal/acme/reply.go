@@ -149,10 +149,6 @@ func (s *Server) refuse(w http.ResponseWriter, e *fault.Error) {
 		p.Instance = s.Options.TermsOfService
 		h.Add(headerLink, link(s.Options.TermsOfService, "terms-of-service"))
 	}
-	if e.Kind == fault.TooLarge {
-		// The rest of the body is not read, so the connection cannot be used again.
-		h.Set("Connection", "close")
-	}
 	h.Set(headerCache, "no-store")
 	send(w, p.Status, typeProblem, encode(p))
 }

@@ -83,6 +83,11 @@ func (s *Server) event(r *request, action audit.Action, target string, detail au
 // anything that the request could change.
 func (s *Server) authenticate(ctx context.Context, r *request, rt *route) error {
 	body, err := readBody(r.http, rt.limit)
+	if fault.Is(err, fault.TooLarge) && r.http.ProtoMajor == 1 {
+		// The rest of the body is not read, so the connection cannot be used again. In HTTP/2 only the stream ends: the
+		// connection may be a proxy's, with the requests of many clients on it.
+		r.header.Set("Connection", "close")
+	}
 	if err != nil {
 		return err
 	}
