@@ -76,8 +76,8 @@ func measure(folder string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-10s write %6.1f us CPU %6.1f us wall a certificate | read one %5.1f us CPU | list of 100 %7.1f us CPU\n",
-		driverName, write.cpu, write.wall, one.cpu, list.cpu)
+	fmt.Printf("%-10s write %6.1f us CPU %6.1f us wall a certificate | read one %5.1f us CPU | list of 100 %7.1f us CPU | peak %3d MiB\n",
+		driverName, write.cpu, write.wall, one.cpu, list.cpu, usage().Maxrss/1024)
 	return nil
 }
 
@@ -91,11 +91,16 @@ func timed(n int, f func() error) (result, error) {
 }
 
 func processorTime() time.Duration {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+	u := usage()
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func usage() syscall.Rusage {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		panic(err)
 	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return u
 }
 
 type work struct {

@@ -79,6 +79,16 @@ func findCA(view *catalog.Snapshot, name string) (*pki.CA, error) {
 	return nil, fault.New(fault.NotFound, "there is no CA %.100q", name).WithHint("list them: certloom ca list")
 }
 
+// namedCA is findCA for a name in a body or query, where an unknown one is the request's fault.
+func namedCA(view *catalog.Snapshot, name, field string) (*pki.CA, error) {
+	ca, err := findCA(view, name)
+	if err != nil {
+		found := fault.From(err)
+		return nil, fault.New(fault.Malformed, "%s", found.Public).WithField(field).WithHint("%s", found.Hint)
+	}
+	return ca, nil
+}
+
 func (s *Server) listCAs(context.Context, *struct{}) (*output[apiv1.Page[apiv1.CA]], error) {
 	view := s.config.Catalog.Snapshot()
 	page := apiv1.Page[apiv1.CA]{Items: []apiv1.CA{}}
@@ -137,9 +147,9 @@ func (s *Server) createCA(ctx context.Context, in *struct{ body[apiv1.CreateCA] 
 	}
 	var parent pki.CAID
 	if in.Body.Parent != "" {
-		ca, err := findCA(s.config.Catalog.Snapshot(), in.Body.Parent)
+		ca, err := namedCA(s.config.Catalog.Snapshot(), in.Body.Parent, "/parent")
 		if err != nil {
-			found.add("/parent", "%s", fault.From(err).Public)
+			found = append(found, err)
 		} else {
 			parent = ca.ID
 		}

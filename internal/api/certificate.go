@@ -98,8 +98,8 @@ func (q *CertificateQuery) filter(view *catalog.Snapshot) (pki.CertificateFilter
 		}
 	}
 	if q.IssuingCA != "" {
-		if ca, err := findCA(view, q.IssuingCA); err != nil {
-			found.add("issuingCa", "%s", fault.From(err).Public)
+		if ca, err := namedCA(view, q.IssuingCA, "issuingCa"); err != nil {
+			found = append(found, err)
 		} else {
 			filter.CAID = ca.ID
 		}

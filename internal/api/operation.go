@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"reflect"
@@ -16,6 +17,7 @@ import (
 	"github.com/certloom/certloom/internal/auth"
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
+	"github.com/certloom/certloom/internal/telemetry"
 )
 
 const (
@@ -153,6 +155,7 @@ func (c requestContext) SetStatus(code int) {
 // admit says who is calling, and lets through whoever has the access that the operation asks for.
 func (s *Server) admit(ctx huma.Context, next func(huma.Context)) {
 	request, _ := humago.Unwrap(ctx)
+	begun := s.config.Now()
 	caller := &auth.Principal{Client: s.config.Client(request), Request: s.requestID()}
 	ctx.SetHeader("X-Request-Id", caller.Request)
 	ctx.SetHeader("Cache-Control", "no-store")
@@ -165,11 +168,40 @@ func (s *Server) admit(ctx huma.Context, next func(huma.Context)) {
 			err = caller.Check(access)
 		}
 		if err != nil {
-			s.writeProblem(ctx, s.problem(auth.WithPrincipal(ctx.Context(), caller), err))
+			ctx = huma.WithContext(ctx, auth.WithPrincipal(ctx.Context(), caller))
+			s.writeProblem(ctx, s.problem(ctx.Context(), err))
 			return
 		}
 	}
-	next(huma.WithContext(ctx, auth.WithPrincipal(ctx.Context(), caller)))
+	ctx = huma.WithContext(ctx, auth.WithPrincipal(ctx.Context(), caller))
+	next(ctx)
+	if status := ctx.Status(); status < http.StatusBadRequest {
+		s.log(ctx, slog.LevelDebug, status, slog.Duration(telemetry.KeyDuration, s.config.Now().Sub(begun)))
+	}
+}
+
+// log writes the one line that a request has: served ones at debug, refused ones, with the reason, where the problem
+// document is written. What is our fault has a line with its cause as well (problem).
+func (s *Server) log(ctx huma.Context, level slog.Level, status int, more ...slog.Attr) {
+	caller := auth.PrincipalOf(ctx.Context())
+	attrs := append([]slog.Attr{
+		slog.String(telemetry.KeyResource, ctx.Operation().OperationID),
+		slog.Int(telemetry.KeyStatus, status),
+		slog.String(telemetry.KeyRequest, caller.Request),
+		slog.String(telemetry.KeyAddress, caller.Client.Address),
+		slog.String(telemetry.KeyUserAgent, caller.Client.UserAgent),
+	}, more...)
+	if caller.Name != "" {
+		attrs = append(attrs, slog.String(telemetry.KeyActor, caller.Name))
+	}
+	s.config.Logger.LogAttrs(ctx.Context(), level, "api request", attrs...)
+}
+
+// logRefusal is log for a problem document.
+func (s *Server) logRefusal(ctx huma.Context, problem *apiv1.Problem) {
+	if problem.Status < http.StatusInternalServerError {
+		s.log(ctx, slog.LevelInfo, problem.Status, slog.String(telemetry.KeyError, problem.Detail))
+	}
 }
 
 // authenticate reads the bearer token (RFC 6750 section 2.1; nowhere else may it be).

@@ -122,6 +122,7 @@ func problemType(kind fault.Kind) string {
 
 // writeProblem answers from outside a handler.
 func (s *Server) writeProblem(ctx huma.Context, r *refusal) {
+	s.logRefusal(ctx, r.Problem)
 	for name, values := range r.headers {
 		for _, value := range values {
 			ctx.SetHeader(name, value)
@@ -159,10 +160,19 @@ func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) {
 // transform makes our problem documents of the framework's, which tell of bodies and parameters that do not have the
 // form that the OpenAPI document gives them.
 func (s *Server) transform(ctx huma.Context, _ string, v any) (any, error) {
-	model, ok := v.(*huma.ErrorModel)
-	if !ok {
-		return v, nil
+	switch v := v.(type) {
+	case *refusal:
+		s.logRefusal(ctx, v.Problem)
+	case *huma.ErrorModel:
+		problem := s.schemaProblem(ctx, v)
+		s.logRefusal(ctx, problem)
+		return problem, nil
 	}
+	return v, nil
+}
+
+// schemaProblem is what the framework says of a request, in our words.
+func (s *Server) schemaProblem(ctx huma.Context, model *huma.ErrorModel) *apiv1.Problem {
 	kind := fault.Malformed
 	switch model.Status {
 	case http.StatusRequestEntityTooLarge:
@@ -182,7 +192,7 @@ func (s *Server) transform(ctx huma.Context, _ string, v any) (any, error) {
 	}
 	if kind == fault.Internal {
 		problem.Detail = fault.From(errors.New(model.Detail)).Public
-		return problem, nil
+		return problem
 	}
 	for _, detail := range model.Errors[:min(len(model.Errors), maxErrors)] {
 		problem.Errors = append(problem.Errors, schemaError(detail))
@@ -194,7 +204,7 @@ func (s *Server) transform(ctx huma.Context, _ string, v any) (any, error) {
 	default:
 		problem.Detail = fmt.Sprintf("%d things are wrong; the first: %s", len(model.Errors), problem.Errors[0].Detail)
 	}
-	return problem, nil
+	return problem
 }
 
 // schemaError says what is wrong with one member or parameter.
@@ -212,6 +222,10 @@ func schemaError(detail *huma.ErrorDetail) apiv1.ProblemError {
 	} else {
 		part.Parameter = path
 		name = place + " parameter " + path
+	}
+	if choices, ok := strings.CutPrefix(detail.Message, `expected value to be one of "`); ok {
+		part.Detail = fmt.Sprintf("%s: %.100q is not one of %s", name, fmt.Sprint(detail.Value), strings.TrimSuffix(choices, `"`))
+		return part
 	}
 	part.Detail = name + ": " + detail.Message
 	// Whole objects are not repeated, and neither is what may be a secret.

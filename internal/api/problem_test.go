@@ -193,6 +193,38 @@ func TestSaysNothingOfWhatItDidNotForesee(t *testing.T) {
 	}
 }
 
+// Every request has one line, with what a search needs and without what is secret.
+func TestLogsEachRequest(t *testing.T) {
+	t.Parallel()
+	w := apitest.New(t)
+	wrong := "clt_" + strings.Repeat("w", 43)
+	cases := []struct {
+		path, token string
+		want        []string
+	}{
+		{"/whoami", w.Tokens[pki.RoleViewer], []string{"level=DEBUG", "resource=whoami", "status=200", "actor=viewer", "duration="}},
+		{"/cas/nope", w.Tokens[pki.RoleViewer], []string{"level=INFO", "resource=get-ca", "status=404", "actor=viewer", `there is no CA`}},
+		{"/certificates?status=fine", w.Tokens[pki.RoleViewer], []string{"level=INFO", "resource=list-certificates", "status=400", "not one of valid, renewal-due"}},
+		{"/cas", wrong, []string{"level=INFO", "resource=list-cas", "status=401", "address=127.0.0.1", "error="}},
+	}
+	for _, c := range cases {
+		before := len(w.Log.String())
+		w.Do(t, http.MethodGet, c.path, c.token, nil, nil)
+		line := w.Log.String()[before:]
+		if strings.Count(line, "api request") != 1 {
+			t.Errorf("GET %s: not one line: %s", c.path, line)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(line, want) {
+				t.Errorf("GET %s: no %q in %s", c.path, want, line)
+			}
+		}
+		if strings.Contains(line, c.token) {
+			t.Errorf("GET %s: the token is in %s", c.path, line)
+		}
+	}
+}
+
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	w := apitest.New(t)

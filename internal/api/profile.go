@@ -185,9 +185,9 @@ func (s *Server) withChecks(err error, p *pki.Profile) error {
 
 // issuingCA finds the CA that a body names; whether it may issue is for the catalog to say.
 func (f *findings) issuingCA(view *catalog.Snapshot, name string) pki.CAID {
-	ca, err := findCA(view, name)
+	ca, err := namedCA(view, name, "/issuingCa")
 	if err != nil {
-		f.add("/issuingCa", "%s", fault.From(err).Public)
+		*f = append(*f, err)
 		return ""
 	}
 	return ca.ID

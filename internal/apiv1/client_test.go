@@ -36,11 +36,11 @@ func TestRefusesServers(t *testing.T) {
 func TestProblemsTellAll(t *testing.T) {
 	t.Parallel()
 	for want, problem := range map[string]apiv1.Problem{
-		"no":                   {Detail: "no"},
-		"name is bad (/name)":  {Detail: "name is bad", Errors: []apiv1.ProblemError{{Pointer: "/name", Detail: "name is bad"}}},
-		"serial is bad":        {Detail: "serial is bad", Errors: []apiv1.ProblemError{{Parameter: "serial", Detail: "serial is bad"}}},
-		"2\n  /a: x\n  b: y":   {Detail: "2", Errors: []apiv1.ProblemError{{Pointer: "/a", Detail: "x"}, {Parameter: "b", Detail: "y"}}},
-		"2\n  one\n  /b: more": {Detail: "2", Errors: []apiv1.ProblemError{{Detail: "one"}, {Pointer: "/b", Detail: "more"}}},
+		"no":                                     {Detail: "no"},
+		"name is bad (/name)":                    {Detail: "name is bad", Errors: []apiv1.ProblemError{{Pointer: "/name", Detail: "name is bad"}}},
+		"serial is bad":                          {Detail: "serial is bad", Errors: []apiv1.ProblemError{{Parameter: "serial", Detail: "serial is bad"}}},
+		"2 things are wrong:\n  /a: x\n  b: y":   {Detail: "2 things are wrong; the first: x", Errors: []apiv1.ProblemError{{Pointer: "/a", Detail: "x"}, {Parameter: "b", Detail: "y"}}},
+		"2 things are wrong:\n  one\n  /b: more": {Detail: "2 things are wrong; the first: one", Errors: []apiv1.ProblemError{{Detail: "one"}, {Pointer: "/b", Detail: "more"}}},
 	} {
 		if got := problem.Error(); got != want {
 			t.Errorf("got %q, want %q", got, want)

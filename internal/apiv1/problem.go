@@ -35,13 +35,15 @@ type ProblemIdentifier struct {
 // Error lists all that is wrong, one thing a line.
 func (p *Problem) Error() string {
 	var b strings.Builder
-	b.WriteString(p.Detail)
 	if len(p.Errors) < 2 {
+		b.WriteString(p.Detail)
 		if len(p.Errors) == 1 && p.Errors[0].Pointer != "" {
 			fmt.Fprintf(&b, " (%s)", p.Errors[0].Pointer)
 		}
 		return b.String()
 	}
+	// The detail repeats the first of them, for readers who see nothing else.
+	fmt.Fprintf(&b, "%d things are wrong:", len(p.Errors))
 	for _, e := range p.Errors {
 		b.WriteString("\n  ")
 		if field := e.Field(); field != "" {

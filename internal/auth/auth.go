@@ -147,16 +147,16 @@ func (p *Principal) Check(access Access) error {
 	if Allows(p.Role, access) {
 		return nil
 	}
-	needs := "role admin"
+	needs, least := "role admin", "admin"
 	switch access {
 	case Read:
-		needs = "role admin or viewer"
+		needs, least = "role admin or viewer", "viewer"
 	case Request:
-		needs = "role admin or requester"
+		needs, least = "role admin or requester", "requester --profile PROFILE"
 	case Write, Self:
 	}
 	return fault.New(fault.Unauthorized, "token %q has role %s; this needs %s", p.Name, p.Role, needs).
-		WithHint("use another token (--token-file), or have an administrator make one: certloom token create NAME --role admin")
+		WithHint("use another token (--token-file), or have an administrator make one: certloom token create NAME --role %s", least)
 }
 
 // RequestUnder refuses a requester that asks for a certificate under a profile other than its own.

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -55,6 +56,7 @@ func recordMany(b *testing.B, f *storetest.Fixture, n, clients, workloads, offse
 	}
 	var next atomic.Int64
 	var wg sync.WaitGroup
+	latencies := make([]time.Duration, n)
 	b.ReportAllocs()
 	b.ResetTimer()
 	cpu := processorTime(b)
@@ -62,14 +64,21 @@ func recordMany(b *testing.B, f *storetest.Fixture, n, clients, workloads, offse
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				w := all[i]
+				began := time.Now()
 				if _, won, err := f.Store.RecordCertificate(context.Background(), w.certificate, w.id, w.event); err != nil || !won {
 					b.Errorf("won %t, error %v", won, err)
 					return
 				}
+				latencies[i] = time.Since(began)
 			}
 		})
 	}
 	wg.Wait()
+	slices.Sort(latencies)
+	for name, share := range map[string]int{"p50-ms": 50, "p99-ms": 99} {
+		b.ReportMetric(float64(latencies[n*share/100].Microseconds())/1000, name)
+	}
+	b.ReportMetric(float64(latencies[n-1].Microseconds())/1000, "max-ms")
 	b.ReportMetric(float64((processorTime(b)-cpu).Microseconds())/float64(n), "cpu-us/op")
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "op/s")
 }

@@ -196,33 +196,38 @@ func compare[T ~string](a, b T) int {
 func (s *Store) finalizedOrders(ctx context.Context, account pki.AccountID, before pki.OrderID, limit int) (
 	[]pki.OrderID, error,
 ) {
-	type found struct {
-		id   pki.OrderID
-		mine bool
+	edge, err := scanned[string](s.queryRow(ctx, `SELECT order_id FROM certificate WHERE order_id <> '' AND order_id < $1
+		ORDER BY order_id DESC LIMIT 1 OFFSET $2`, string(before), int64(s.limits.orders)))
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, err
 	}
-	rows, err := s.query(ctx, `SELECT c.order_id, s.account_id = $1 FROM certificate c JOIN source s ON s.id = c.source_id
-		WHERE c.order_id <> '' AND c.order_id < $2 ORDER BY c.order_id DESC LIMIT $3`,
-		string(account), string(before), int64(s.limits.orders))
-	newest, err := collect(rows, err, func(r row) (found, error) {
-		var f found
-		err := r.Scan(&f.id, &f.mine)
-		return f, err
-	})
+	found, err := s.ordersBetween(ctx, account, edge, before, limit)
+	if err != nil || len(found) >= limit || edge == "" {
+		return found, err
+	}
+	few, err := scanned[int64](s.queryRow(ctx, `SELECT count(*) FROM (SELECT 1 FROM certificate
+		WHERE source_id IN (SELECT id FROM source WHERE account_id = $1) LIMIT $2) few`,
+		string(account), int64(s.limits.candidates+1)))
 	if err != nil {
 		return nil, err
 	}
-	var mine []pki.OrderID
-	for _, f := range newest {
-		if f.mine {
-			mine = append(mine, f.id)
-		}
+	if few > int64(s.limits.candidates) {
+		return s.ordersBetween(ctx, account, "", before, limit)
 	}
-	if len(mine) >= limit || len(newest) < s.limits.orders {
-		return mine, nil
-	}
-	rows, err = s.query(ctx, `SELECT c.order_id FROM certificate c
-		WHERE c.source_id IN (SELECT id FROM source WHERE account_id = $1) AND c.order_id <> '' AND c.order_id < $2
-		ORDER BY c.order_id DESC LIMIT $3`, string(account), string(before), int64(limit))
+	// The empty string makes SQLite sort what it finds by source, instead of walking through all orders.
+	rows, err := s.query(ctx, `SELECT order_id FROM certificate
+		WHERE source_id IN (SELECT id FROM source WHERE account_id = $1) AND order_id <> '' AND order_id < $2
+		ORDER BY order_id || '' DESC LIMIT $3`, string(account), string(before), int64(limit))
+	return collect(rows, err, scanned[pki.OrderID])
+}
+
+// ordersBetween walks through the orders of all accounts, the newest first.
+func (s *Store) ordersBetween(ctx context.Context, account pki.AccountID, low string, before pki.OrderID, limit int) (
+	[]pki.OrderID, error,
+) {
+	rows, err := s.query(ctx, `SELECT c.order_id FROM certificate c CROSS JOIN source s
+		WHERE s.id = c.source_id AND s.account_id = $1 AND c.order_id <> '' AND c.order_id >= $2 AND c.order_id < $3
+		ORDER BY c.order_id DESC LIMIT $4`, string(account), low, string(before), int64(limit))
 	return collect(rows, err, scanned[pki.OrderID])
 }
 

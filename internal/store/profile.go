@@ -119,7 +119,8 @@ func (s *Store) DeleteProfile(ctx context.Context, id pki.ProfileID, ev audit.Ev
 			return err
 		}
 		if len(uses) > 0 {
-			return fault.New(fault.Conflict, "profile %q is in use by %s", name, strings.Join(uses, ", "))
+			return fault.New(fault.Conflict, "profile %q is in use by %s", name, strings.Join(uses, ", ")).
+				WithHint("suspend it instead: certloom profile suspend %s", name)
 		}
 		if _, err := t.change(ctx, `DELETE FROM profile WHERE id = $1`, string(id)); err != nil {
 			return fmt.Errorf("delete: %w", err)

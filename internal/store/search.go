@@ -327,7 +327,7 @@ func (q *search) walkFromNewest(ctx context.Context, before, high int64) error {
 		column, high = "renew_at", span(q.now)
 	}
 	if high < math.MaxInt64 {
-		newest, err := scanned[int64](q.store.queryRow(ctx, newestOfSpans(column), high))
+		newest, err := q.store.newestUntil(ctx, column, high)
 		if err != nil {
 			return err
 		}
@@ -336,16 +336,29 @@ func (q *search) walkFromNewest(ctx context.Context, before, high int64) error {
 	return q.walk(ctx, before, q.floor)
 }
 
-// newestOfSpans finds the newest certificate of which the date is in a step not after $1: the newest of each step,
-// found by jumping from step to step.
-func newestOfSpans(column string) string {
-	return fmt.Sprintf(`WITH RECURSIVE step (n) AS (
-			SELECT (SELECT %[1]s >> 10 FROM certificate WHERE %[1]s >> 10 <= $1 ORDER BY %[1]s >> 10 DESC LIMIT 1)
-			UNION ALL
-			SELECT (SELECT %[1]s >> 10 FROM certificate WHERE %[1]s >> 10 < step.n ORDER BY %[1]s >> 10 DESC LIMIT 1)
-			FROM step WHERE step.n IS NOT NULL)
-		SELECT coalesce(max((SELECT id FROM certificate WHERE %[1]s >> 10 = step.n ORDER BY id DESC LIMIT 1)), 0)
-		FROM step WHERE step.n IS NOT NULL`, column)
+// newestUntil finds the newest certificate of which the date in a column is in a step not after high. The newest
+// of each step is found at once; from step to step it goes back until older steps can only have older certificates:
+// those were issued before their dates.
+func (s *Store) newestUntil(ctx context.Context, column string, high int64) (int64, error) {
+	const slack = 24 * 60 * 60 // for clocks, and for certificates that begin before they are issued
+	query := fmt.Sprintf(`SELECT %[1]s >> 10, id, issued_at FROM certificate WHERE %[1]s >> 10 <= $1
+		ORDER BY %[1]s >> 10 DESC, id DESC LIMIT 1`, column)
+	var newest, newestIssued int64
+	for high<<10+slack >= newestIssued {
+		var step, id, issued int64
+		err := s.queryRow(ctx, query, high).Scan(&step, &id, &issued)
+		if errors.Is(err, sql.ErrNoRows) {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+		if id > newest {
+			newest, newestIssued = id, issued
+		}
+		high = step - 1
+	}
+	return newest, nil
 }
 
 // certificateConditions are all conditions of a filter but its cursor.

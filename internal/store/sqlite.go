@@ -26,11 +26,12 @@ type SQLiteConfig struct {
 }
 
 // Sizes of SQLite's page caches, in KiB. The writer's holds the parts of indexes that inserts touch; readers find most
-// pages in the operating system's cache.
+// pages in the operating system's cache. There are more readers than cores, so that a few long lists at once do not
+// keep finalize waiting.
 const (
 	writerCache = 32 << 10
 	readerCache = 2 << 10
-	readers     = 4
+	readers     = 12
 )
 
 // OpenSQLite opens the database file, making it and bringing its schema up to date as needed. A file that another

@@ -20,6 +20,7 @@ const (
 	KeyError     = "error"
 	KeyRequest   = "request"
 	KeyAccount   = "account"
+	KeyActor     = "actor"
 	KeyProfile   = "profile"
 	KeyResource  = "resource"
 	KeyStatus    = "status"
