@@ -45,6 +45,7 @@ const (
 	CertificateRevoke    Action = "certificate.revoke"
 	RevocationRefuse     Action = "certificate.revoke-refuse"
 	LoginRefuse          Action = "login.refuse"
+	AgentRefuse          Action = "agent.refuse" // an agent that was not enrolled, or may not ask any more
 )
 
 // ActorKind tells people from machines.
@@ -56,7 +57,8 @@ const (
 	Token   ActorKind = "token"   // an API token; the actor's ID is the token's
 	User    ActorKind = "user"    // a person who signs in; the actor's ID is the user's name
 	Account ActorKind = "account" // an ACME account; the actor's ID is the account's
-	Nobody  ActorKind = "nobody"  // an ACME request that no account could be found for
+	Agent   ActorKind = "agent"   // an agent; the actor's ID is the KID of its credential
+	Nobody  ActorKind = "nobody"  // whoever has proved nothing
 )
 
 // Actor is who acted.
@@ -106,6 +108,8 @@ type Detail struct {
 	CSRHash    string           `json:"csrHash,omitempty"` // SHA-256 in hexadecimal
 	Names      *pki.Names       `json:"names,omitempty"`
 	Serial     pki.Serial       `json:"serial,omitempty"`
+	// Workload is where a certificate went that an agent asked for.
+	Workload *pki.Workload `json:"workload,omitempty"`
 	// Changes lists changed fields with their old and new values, for changes of settings.
 	Changes []Change `json:"changes,omitempty"`
 }

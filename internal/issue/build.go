@@ -167,6 +167,9 @@ func decide(r *Request, accepted *policy.Accepted, span policy.Span, serial pki.
 		KeyUsage:    fittingUsages(r.Profile.Rules.KeyUsage, r.Profile.Rules.ExtKeyUsage, r.CSR.KeyAlgorithm),
 		ExtKeyUsage: r.Profile.Rules.ExtKeyUsage,
 	}
+	if accepted.Agent { // it speaks to the server and to nobody else
+		want.Agent, want.KeyUsage, want.ExtKeyUsage = true, []string{"digitalSignature"}, []string{"clientAuth"}
+	}
 	if r.Profile.Template == pki.MeshIntermediate {
 		want.CA = true // its path length is 0: a mesh's own CA signs workloads only
 	}
@@ -274,6 +277,7 @@ func record(r *Request, accepted *policy.Accepted, span policy.Span, w *lint.Wan
 		CSRHash:      r.CSR.Hash,
 		SPKIHash:     r.CSR.SPKIHash,
 		Client:       r.Client,
+		Workload:     r.Workload,
 		NotBefore:    w.NotBefore,
 		NotAfter:     w.NotAfter,
 		RenewAt:      pki.RenewAt(w.NotBefore, w.NotAfter),

@@ -56,6 +56,9 @@ func (i *Issuer) event(r *Request, action audit.Action, outcome audit.Outcome) a
 			CSRHash: hex.EncodeToString(r.CSR.Hash[:]),
 		},
 	}
+	if r.Workload != (pki.Workload{}) {
+		ev.Detail.Workload = &r.Workload
+	}
 	if r.Account != nil {
 		ev.Detail.Account = r.Account.ID
 	}

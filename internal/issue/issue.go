@@ -83,6 +83,8 @@ type Request struct {
 	NotAfter    time.Time
 	Replaces    string // ARI certificate identifier of the predecessor; grants nothing
 	CSR         *csr.Request
+	Agent       bool // for the agent itself that has the credential; the CSR has no names then, and neither has the request
+	Workload    pki.Workload
 	Client      pki.Client
 	Actor       audit.Actor
 	RequestID   string
@@ -131,11 +133,11 @@ func (i *Issuer) issue(ctx context.Context, r *Request) (*pki.Certificate, outco
 	}
 	// 2. and 3. Policy.
 	begin := i.config.Now()
-	accepted, err := policy.CheckRequest(r.Profile, r.Credential, r.Identifiers, r.CSR)
+	accepted, validity, err := permit(r)
 	if err != nil {
 		return nil, outcomeOf(refused, err), err
 	}
-	span, err := policy.Lifetime(r.Profile.Rules.Validity, now, notBefore(r, now), r.NotAfter, ca.certificate.NotAfter, i.config.Random)
+	span, err := policy.Lifetime(validity, now, notBefore(r, now), r.NotAfter, ca.certificate.NotAfter, i.config.Random)
 	if err != nil {
 		return nil, outcomeOf(refused, err), err
 	}
@@ -147,6 +149,16 @@ func (i *Issuer) issue(ctx context.Context, r *Request) (*pki.Certificate, outco
 	}
 	// 7. Commit. 8. Only what storage returns leaves.
 	return i.commit(ctx, r, certificate, accepted.SPIFFE)
+}
+
+// permit asks policy what the certificate may say and how long it may live.
+func permit(r *Request) (*policy.Accepted, pki.Validity, error) {
+	if r.Agent {
+		accepted, err := policy.CheckAgent(r.Profile, r.Credential, r.CSR)
+		return accepted, policy.AgentValidity(r.Profile.Rules.Validity), err
+	}
+	accepted, err := policy.CheckRequest(r.Profile, r.Credential, r.Identifiers, r.CSR)
+	return accepted, r.Profile.Rules.Validity, err
 }
 
 // notBefore returns the notBefore to grant. That of an order was judged when the order was made; as much of it as has

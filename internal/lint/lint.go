@@ -23,6 +23,7 @@ type Want struct {
 	Organization string // "" for none; for CAs only
 	CommonName   string // "" for none
 	Names        pki.Names
+	Agent        bool // the names are an agent's own
 
 	KeyUsage    []string // exactly these
 	ExtKeyUsage []string // exactly these, in this order; none: no such extension
@@ -86,7 +87,7 @@ func checkWantLeaf(w *Want) error {
 	case w.Organization != "" || len(w.PermittedDNS)+len(w.PermittedURI) > 0:
 		return fmt.Errorf("lint: a certificate that is no CA's has an organization or name constraints")
 	}
-	return checkNames(&w.Names)
+	return checkNames(w)
 }
 
 func (i *Issuer) checkWantCA(w *Want) error {
@@ -106,14 +107,18 @@ func (i *Issuer) checkWantCA(w *Want) error {
 }
 
 // checkNames applies the syntax of names once more.
-func checkNames(names *pki.Names) error {
-	for _, name := range names.DNS {
+func checkNames(w *Want) error {
+	for _, name := range w.Names.DNS {
 		if err := pki.CheckDNSName(strings.TrimPrefix(name, "*.")); err != nil {
 			return fmt.Errorf("lint: %w", err)
 		}
 	}
-	for _, uri := range names.URIs {
-		if _, err := pki.ParseSPIFFEID(uri); err != nil {
+	for _, uri := range w.Names.URIs {
+		_, err := pki.ParseSPIFFEID(uri)
+		if w.Agent {
+			_, _, err = pki.ParseAgentURI(uri)
+		}
+		if err != nil {
 			return fmt.Errorf("lint: %w", err)
 		}
 	}

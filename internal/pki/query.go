@@ -12,6 +12,8 @@ type CertificateFilter struct {
 	CAID          CAID
 	CredentialID  CredentialID
 	AccountID     AccountID
+	Cluster       string
+	Pod           string // exact, or a prefix when it ends with "*"
 	Status        CertificateStatus
 	Fingerprint   []byte // 32 bytes
 	IssuedAfter   time.Time

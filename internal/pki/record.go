@@ -152,6 +152,20 @@ type Client struct {
 	Address   string // IP address without port
 }
 
+// Workload is where a certificate went, as an agent saw it when it asked: the Pod, its cluster and node. The zero value
+// is what is known of certificates that were asked for in another way.
+type Workload struct {
+	Cluster        string `json:"cluster,omitempty"`
+	Namespace      string `json:"namespace,omitempty"`
+	ServiceAccount string `json:"serviceAccount,omitempty"`
+	Pod            string `json:"pod,omitempty"`
+	PodUID         string `json:"podUid,omitempty"`
+	Node           string `json:"node,omitempty"`
+	// ImpersonatedBy is NAMESPACE/SERVICE_ACCOUNT/POD of the node proxy that asked in the workload's place, "" when the
+	// workload asked itself.
+	ImpersonatedBy string `json:"impersonatedBy,omitempty"`
+}
+
 // Certificate is one row of the inventory.
 type Certificate struct {
 	Serial      Serial
@@ -168,6 +182,7 @@ type Certificate struct {
 	// CredentialID is the EAB credential that the request came with, "" for other enrollment methods.
 	CredentialID CredentialID
 	Client       Client
+	Workload     Workload // of a certificate that an agent asked for
 	NotBefore    time.Time
 	NotAfter     time.Time
 	RenewAt      time.Time     // half of its life, when a client should renew

@@ -55,6 +55,26 @@ func ParseSPIFFEID(uri string) (SPIFFEID, error) {
 	return SPIFFEID{TrustDomain: domain, Namespace: segments[1], ServiceAccount: segments[3]}, nil
 }
 
+// agentPath is where the identities of agents lie in a trust domain, away from those of workloads.
+const agentPath = "/certloom/agent/"
+
+// AgentURI returns the identity of an agent in its own certificate, a SPIFFE ID that ParseSPIFFEID refuses: no workload
+// can be given it.
+func AgentURI(trustDomain string, id CredentialID) string {
+	return "spiffe://" + trustDomain + agentPath + string(id)
+}
+
+// ParseAgentURI accepts exactly what AgentURI makes of a well-formed trust domain and an identifier of NewID. The error
+// is one sentence.
+func ParseAgentURI(uri string) (trustDomain string, id CredentialID, err error) {
+	rest, found := strings.CutPrefix(uri, "spiffe://")
+	trustDomain, name, isAgent := strings.Cut(rest, agentPath)
+	if !found || !isAgent || CheckTrustDomain(trustDomain) != nil || !ValidID(name) {
+		return "", "", fmt.Errorf("URI %.200q is not of the form spiffe://TRUST_DOMAIN%sKEY_ID, as agents have it", uri, agentPath)
+	}
+	return trustDomain, CredentialID(name), nil
+}
+
 // CheckTrustDomain checks a trust domain name: lower-case letters, digits, dots, hyphens and underscores, 1 to 255
 // octets (SPIFFE ID specification, section 2.1).
 func CheckTrustDomain(domain string) error {

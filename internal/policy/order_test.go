@@ -177,7 +177,7 @@ func TestCheckIdentifiersAccepts(t *testing.T) {
 		"no-identifiers":   {profile(pki.PrivateMTLS), credential(nil), nil},
 		"istiod":           {profile(pki.PrivateMTLS), credential(nil), dnsIDs("istiod.istio-system.svc")},
 		"challenge":        {challenged, nil, append(dnsIDs("a.example", "*.example"), ipIDs("192.0.2.1")...)},
-		"agent":            {profile(pki.PrivateMTLS, func(p *pki.Profile) { p.Method = pki.Agent }), nil, nil},
+		"agent":            {profile(pki.PrivateMTLS, func(p *pki.Profile) { p.Method = pki.Agent }), credential(nil), nil},
 		"rest":             {profile(pki.PrivateServer, func(p *pki.Profile) { p.Method = pki.RESTAPI }), nil, dnsIDs("a.example")},
 		"credential-there": {challenged, credential(nil), dnsIDs("a.example")},
 	}

@@ -46,7 +46,7 @@ func issuesSPIFFE(p *pki.Profile) bool {
 // needsCredential reports whether a request under the profile must come with an EAB credential: nothing else says
 // who asks.
 func needsCredential(p *pki.Profile) bool {
-	return p.Rules.Challenges == nil && (p.Method == pki.MTLSOverACME || p.Method == pki.ACMEClient)
+	return p.Rules.Challenges == nil && (p.Method == pki.MTLSOverACME || p.Method == pki.ACMEClient || p.Method == pki.Agent)
 }
 
 // checkCredential refuses a request without the credential that it needs, or with one of another profile.

@@ -15,6 +15,7 @@ type Accepted struct {
 	CommonName string       // "" for an empty subject
 	Identity   string       // what the certificate is for: the SPIFFE ID, or the first DNS name or address
 	SPIFFE     pki.SPIFFEID // zero when there is none
+	Agent      bool         // it is for an agent itself
 }
 
 // Requested returns the identifiers that a CSR asks for: its DNS names, its common name and its addresses. It

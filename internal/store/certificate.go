@@ -18,7 +18,8 @@ import (
 const (
 	certificateSelect = `SELECT c.serial, i.name, s.ca_id, s.profile_id, s.credential_id, s.account_id, c.order_id,
 	c.not_before, c.not_after, c.renew_at, c.issued_at, c.requested, c.granted, c.revoked_at, c.reason, c.key_algorithm,
-	c.signature, c.names, c.user_agent, c.address, c.replaces, c.fingerprint, c.csr_hash, c.spki_hash, c.der
+	c.signature, c.names, c.user_agent, c.address, c.replaces, c.fingerprint, c.csr_hash, c.spki_hash, c.der,
+	c.workload
 	FROM certificate c CROSS JOIN identity i CROSS JOIN source s`
 	certificateJoin = `i.id = c.identity_id AND s.id = c.source_id`
 )
@@ -26,11 +27,12 @@ const (
 func scanCertificate(r row) (pki.Certificate, error) {
 	var c pki.Certificate
 	var serial, fingerprint, csr, spki []byte
-	var names string
+	var names, workload string
 	var notBefore, notAfter, renewAt, issuedAt, revokedAt, requested, granted int64
 	err := r.Scan(&serial, &c.Identity, &c.CAID, &c.ProfileID, &c.CredentialID, &c.AccountID, &c.OrderID,
 		&notBefore, &notAfter, &renewAt, &issuedAt, &requested, &granted, &revokedAt, &c.Reason, &c.KeyAlgorithm,
-		&c.Signature, &names, &c.Client.UserAgent, &c.Client.Address, &c.Replaces, &fingerprint, &csr, &spki, &c.DER)
+		&c.Signature, &names, &c.Client.UserAgent, &c.Client.Address, &c.Replaces, &fingerprint, &csr, &spki, &c.DER,
+		&workload)
 	if err != nil {
 		return pki.Certificate{}, err
 	}
@@ -39,6 +41,9 @@ func scanCertificate(r row) (pki.Certificate, error) {
 	c.NotBefore, c.NotAfter, c.RenewAt = fromSeconds(notBefore), fromSeconds(notAfter), fromSeconds(renewAt)
 	c.IssuedAt, c.RevokedAt = fromSeconds(issuedAt), fromSeconds(revokedAt)
 	c.Requested, c.Granted = time.Duration(requested)*time.Second, time.Duration(granted)*time.Second
+	if err := decodeWorkload(workload, &c.Workload); err != nil {
+		return pki.Certificate{}, err
+	}
 	return c, decode("names", names, &c.Names)
 }
 

@@ -342,8 +342,8 @@ func (t *tx) assignIDs(ctx context.Context, records []*record) error {
 const (
 	certificateColumns = `id, serial, source_id, identity_id, previous, not_before, not_after, renew_at, issued_at, requested,
 	granted, revoked_at, reason, order_id, key_algorithm, signature, names, user_agent, address, replaces, fingerprint,
-	csr_hash, spki_hash, der`
-	certificateWidth = 24
+	csr_hash, spki_hash, der, cluster, pod, workload`
+	certificateWidth = 27
 )
 
 // insertCertificates stores the rows and chains them to the earlier ones of their identities. It returns how many were
@@ -375,13 +375,18 @@ func (r *record) arguments(args []any) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	workload, err := encodeWorkload(c.Workload)
+	if err != nil {
+		return nil, err
+	}
 	previous := r.state.newest
 	r.state.newest, r.state.last = r.id, r
 	r.state.added++
 	return append(args, r.id, r.serial, r.source, r.state.id, previous, seconds(c.NotBefore), seconds(c.NotAfter),
 		seconds(c.RenewAt), seconds(c.IssuedAt), int64(c.Requested.Seconds()), int64(c.Granted.Seconds()),
 		seconds(c.RevokedAt), int64(c.Reason), string(c.OrderID), string(c.KeyAlgorithm), c.Signature, names,
-		c.Client.UserAgent, c.Client.Address, c.Replaces, c.Fingerprint[:], c.CSRHash[:], c.SPKIHash[:], blob(c.DER)), nil
+		c.Client.UserAgent, c.Client.Address, c.Replaces, c.Fingerprint[:], c.CSRHash[:], c.SPKIHash[:], blob(c.DER),
+		c.Workload.Cluster, c.Workload.Pod, workload), nil
 }
 
 // updateIdentity updates by inserting what exists: one statement for many rows, which both databases know.

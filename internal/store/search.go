@@ -17,7 +17,7 @@ import (
 // Searching ten million certificates must not become a walk through all of them, and sorting what an index finds
 // must not either. So a search first finds candidates, newest first, from the narrowest thing that it is given: a
 // fingerprint, identities (each knows its newest certificate, and each certificate its predecessor), revocation,
-// sources (CA, profile, credential, account), or dates. Candidates are then read by their IDs with all conditions of
+// clusters and Pods, sources (CA, profile, credential, account), or dates. Candidates are then read by their IDs with all conditions of
 // the filter. Without anything narrow enough it walks through the certificates from the newest on, which finds soon
 // what is frequent.
 
@@ -123,6 +123,8 @@ func (q *search) run(ctx context.Context) error {
 		return q.byIdentity(ctx)
 	case q.filter.Status == pki.CertificateRevoked:
 		return q.drain(ctx, q.revoked())
+	case q.filter.Pod != "" || q.filter.Cluster != "":
+		return q.byWorkload(ctx)
 	case q.filter.ProfileID != "" || q.filter.CAID != "" || q.filter.CredentialID != "" || q.filter.AccountID != "":
 		return q.bySource(ctx)
 	case q.filter.Status != "" || !q.filter.ExpiresBefore.IsZero():
@@ -370,6 +372,7 @@ func certificateConditions(filter pki.CertificateFilter, ranges []nameRange, now
 	w.equal("s.ca_id", string(filter.CAID))
 	w.equal("s.credential_id", string(filter.CredentialID))
 	w.equal("s.account_id", string(filter.AccountID))
+	workloadConditions(w, filter)
 	if len(filter.Fingerprint) > 0 {
 		w.add("c.fingerprint = ?", filter.Fingerprint)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,7 +52,13 @@ func newEstate(t *testing.T, s *store.Store) *estate {
 			c = e.NewCertificate(t, other.String(), at)
 			c.AccountID = e.second.ID
 		default:
-			c = e.NewCertificate(t, Workload([]string{"demo", "demo-two", "prod"}[i%3], fmt.Sprintf("w%d", i%4)).String(), at)
+			id := Workload([]string{"demo", "demo-two", "prod"}[i%3], fmt.Sprintf("w%d", i%4))
+			c = e.NewCertificate(t, id.String(), at)
+			c.Workload = pki.Workload{
+				Cluster: []string{"east", "west"}[i%2], Namespace: id.Namespace, ServiceAccount: id.ServiceAccount,
+				Pod: fmt.Sprintf("%s-%d", id.ServiceAccount, i%7), PodUID: fmt.Sprintf("uid-%d", i%7), Node: "node-1",
+				ImpersonatedBy: "istio-system/ztunnel/ztunnel-x",
+			}
 		}
 		stored := e.Record(t, c)
 		if i%11 == 0 {
@@ -116,6 +123,11 @@ func testSearch(t *testing.T, s *store.Store) {
 		"CA":             {pki.CertificateFilter{CAID: e.CA.ID}, func(*pki.Certificate) bool { return true }},
 		"account":        {pki.CertificateFilter{AccountID: e.second.ID}, func(c *pki.Certificate) bool { return c.AccountID == e.second.ID }},
 		"credential":     {pki.CertificateFilter{CredentialID: e.Credential.ID}, func(c *pki.Certificate) bool { return c.CredentialID != "" }},
+		"cluster":        {pki.CertificateFilter{Cluster: "east"}, func(c *pki.Certificate) bool { return c.Workload.Cluster == "east" }},
+		"no cluster":     {pki.CertificateFilter{Cluster: "eas"}, func(*pki.Certificate) bool { return false }},
+		"pod":            {pki.CertificateFilter{Pod: "w2-3"}, func(c *pki.Certificate) bool { return c.Workload.Pod == "w2-3" }},
+		"pods":           {pki.CertificateFilter{Pod: "w2-*"}, func(c *pki.Certificate) bool { return strings.HasPrefix(c.Workload.Pod, "w2-") }},
+		"any pod":        {pki.CertificateFilter{Pod: "*"}, func(c *pki.Certificate) bool { return c.Workload.Pod != "" }},
 		"fingerprint":    {pki.CertificateFilter{Fingerprint: e.all[7].Fingerprint[:]}, func(c *pki.Certificate) bool { return c.Serial == e.all[7].Serial }},
 		"no fingerprint": {pki.CertificateFilter{Fingerprint: []byte{1}}, func(*pki.Certificate) bool { return false }},
 		"issued after":   {pki.CertificateFilter{IssuedAfter: middle}, func(c *pki.Certificate) bool { return c.IssuedAt.After(middle) }},
@@ -123,6 +135,16 @@ func testSearch(t *testing.T, s *store.Store) {
 		"namespace and trust domain": {
 			pki.CertificateFilter{Namespace: "demo", TrustDomain: "cluster.local"},
 			func(c *pki.Certificate) bool { return namespaceOf(c) == "demo" && domain(c, "cluster.local") },
+		},
+		"pod, cluster and namespace": {
+			pki.CertificateFilter{Pod: "w1-*", Cluster: "west", Namespace: "demo"},
+			func(c *pki.Certificate) bool {
+				return strings.HasPrefix(c.Workload.Pod, "w1-") && c.Workload.Cluster == "west" && namespaceOf(c) == "demo"
+			},
+		},
+		"cluster and time": {
+			pki.CertificateFilter{Cluster: "west", IssuedAfter: middle},
+			func(c *pki.Certificate) bool { return c.Workload.Cluster == "west" && c.IssuedAt.After(middle) },
 		},
 		"namespace and status": {
 			pki.CertificateFilter{Namespace: "demo", Status: pki.CertificateExpired},
@@ -161,6 +183,8 @@ func testSearchPages(t *testing.T, s *store.Store) {
 		"trust domain": {TrustDomain: "cluster.local"},
 		"CA":           {CAID: e.CA.ID},
 		"account":      {AccountID: e.Account.ID},
+		"cluster":      {Cluster: "east"},
+		"pods":         {Pod: "w1-*"},
 		"revoked":      {Status: pki.CertificateRevoked},
 		"expired":      {Status: pki.CertificateExpired},
 		"valid":        {Status: pki.CertificateValid},
