@@ -192,9 +192,13 @@ func (a *app) api() (*apiv1.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	api, err := a.dial(c) // first, since a server that is no https address is not helped by a token
+	if err != nil {
+		return nil, err
+	}
 	if c.token == "" {
 		return nil, withHint(fmt.Errorf("no token is known for %s", c.server),
 			"sign in (certloom login --server %s --user NAME), or name a token (--token-file, CERTLOOM_TOKEN_FILE)", c.server)
 	}
-	return a.dial(c)
+	return api, nil
 }

@@ -226,7 +226,10 @@ func (d *doctor) judge(status *apiv1.Status) {
 	for _, ca := range status.CAs {
 		d.judgeCA(ca)
 	}
-	d.add("inventory", good, "", "%d certificates of %d identities, %d revoked", status.Counts.Certificates, status.Counts.Identities, status.Counts.Revoked)
+	if status.Ready { // otherwise it may not have been counted
+		d.add("inventory", good, "", "%s, %d revoked; identities: %d",
+			amount(status.Counts.Certificates, "certificate"), status.Counts.Revoked, status.Counts.Identities)
+	}
 }
 
 func (d *doctor) judgeCA(ca apiv1.StatusCA) {
