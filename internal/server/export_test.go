@@ -18,4 +18,6 @@ const (
 func (p *Parts) LoadRing(ctx context.Context) (*seal.Ring, error) { return p.loadRing(ctx) }
 
 // RefreshRing is what it does each RingCheck.
-func (p *Parts) RefreshRing(ctx context.Context, ring *seal.Ring) error { return p.refreshRing(ctx, ring) }
+func (p *Parts) RefreshRing(ctx context.Context, ring *seal.Ring) error {
+	return p.refreshRing(ctx, ring)
+}
