@@ -237,7 +237,7 @@ func (d *doctor) judgeCA(ca apiv1.StatusCA) {
 	left := ca.NotAfter.Sub(d.Now())
 	switch {
 	case ca.State == "pending":
-		d.add(name, warning, "have its CSR signed (certloom ca csr "+ca.Name+"), then: certloom ca install "+ca.Name+" --certificate FILE",
+		d.add(name, warning, "have its CSR signed (certloom ca csr "+ca.Name+"), then: certloom ca install "+ca.Name+" --certificate FILE --chain FILE",
 			"waits for a certificate from an outside root")
 	case left <= 0:
 		d.add(name, failed, "create its successor (certloom ca create-issuing NAME --parent ROOT) and give it to the profiles (certloom profile update)",

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,7 +122,7 @@ func Algorithm(key crypto.PublicKey) (pki.KeyAlgorithm, error) {
 		case elliptic.P384():
 			return pki.ECDSAP384, nil
 		}
-		return "", fmt.Errorf("key on curve %s is not one of %v, which a CA may have", key.Curve.Params().Name, Algorithms())
+		return "", notForCAs("key on curve %s", key.Curve.Params().Name)
 	case *rsa.PublicKey:
 		switch key.N.BitLen() {
 		case 3072:
@@ -129,12 +130,21 @@ func Algorithm(key crypto.PublicKey) (pki.KeyAlgorithm, error) {
 		case 4096:
 			return pki.RSA4096, nil
 		}
-		return "", fmt.Errorf("RSA key of %d bits is not one of %v, which a CA may have", key.N.BitLen(), Algorithms())
+		return "", notForCAs("RSA key of %d bits", key.N.BitLen())
 	case ed25519.PublicKey:
 		return pki.Ed25519, nil
 	default:
-		return "", fmt.Errorf("key of type %T is not one of %v, which a CA may have", key, Algorithms())
+		return "", notForCAs("key of type %T", key)
 	}
+}
+
+// notForCAs refuses a key of a kind that a CA may not have.
+func notForCAs(format string, args ...any) error {
+	names := make([]string, 0, len(Algorithms()))
+	for _, algorithm := range Algorithms() {
+		names = append(names, string(algorithm))
+	}
+	return fmt.Errorf("%s is not one of %s, which a CA may have", fmt.Sprintf(format, args...), strings.Join(names, ", "))
 }
 
 // Config is what a Signers needs.
