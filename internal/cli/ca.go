@@ -256,7 +256,7 @@ func (a *app) caGet() *cobra.Command {
 				return a.showCA(ca)
 			}
 			if ca.PEM == "" {
-				return withHint(fmt.Errorf("CA %q is pending: it has no certificate yet", ca.Name),
+				return WithHint(fmt.Errorf("CA %q is pending: it has no certificate yet", ca.Name),
 					"its CSR: certloom ca csr %s", ca.Name)
 			}
 			text := ca.PEM

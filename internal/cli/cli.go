@@ -125,6 +125,9 @@ func args(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// NoArgs refuses arguments as the commands here do, for those that main adds.
+func NoArgs(cmd *cobra.Command, given []string) error { return args()(cmd, given) }
+
 // needs refuses to run without flags, all that are missing at once.
 func needs(cmd *cobra.Command, flags ...string) error {
 	var missing []string
