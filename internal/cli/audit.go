@@ -91,5 +91,8 @@ func detail(e *apiv1.Event) string {
 			parts = append(parts, c.Field+": "+c.Old+" → "+c.New)
 		}
 	}
+	if len(parts) == 0 && e.Profile != "" {
+		return "profile " + e.Profile
+	}
 	return strings.Join(parts, ", ")
 }
