@@ -223,13 +223,22 @@ func (a *Authority) signCA(
 	if above == nil {
 		above = certificate
 	}
-	linter, err := lint.NewSigner(key, issuer, w)
+	linter, err := lint.NewSigner(key, issuer, w, a.config.Now)
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.CreateCertificate(a.config.Random, certificate, above, public, linter)
+	der, err := linter.Finish(x509.CreateCertificate(a.config.Random, certificate, above, public, linter))
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate of CA: %w", err)
+	}
+	// There are few of these, and each must be right for years.
+	signed, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate of CA: %w", err)
+	}
+	signer := &x509.Certificate{PublicKey: key.Public()}
+	if err := signer.CheckSignature(signed.SignatureAlgorithm, signed.RawTBSCertificate, signed.Signature); err != nil {
+		return nil, fmt.Errorf("check certificate of CA: %w", err)
 	}
 	return der, nil
 }

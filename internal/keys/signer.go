@@ -36,6 +36,17 @@ func (s signer) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	return s.key.Sign(random, digest, opts)
 }
 
+// Dependable reports whether a signature need not be checked before it is used: the key is in this process, and an error
+// of the processor does not give it away, as it does an RSA key that is used by way of its primes.
+func (s signer) Dependable() bool {
+	switch s.key.(type) {
+	case *ecdsa.PrivateKey, ed25519.PrivateKey:
+		return true
+	default:
+		return false
+	}
+}
+
 // Algorithms returns the key algorithms that a CA may have, the default first.
 func Algorithms() []pki.KeyAlgorithm {
 	return []pki.KeyAlgorithm{pki.ECDSAP256, pki.ECDSAP384, pki.RSA3072, pki.RSA4096, pki.Ed25519}
