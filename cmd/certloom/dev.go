@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,7 @@ It listens on --listen (ACME, REST API, console) and, two ports higher on 127.0.
 		Example: `  certloom dev
   certloom dev --data /tmp/ca --listen localhost:9443
   certloom dev --demo-workloads 50     # 50 simulated workloads get and renew short certificates`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDev(cmd.Context(), cmd.OutOrStdout(), o, workloads)
 		},
@@ -66,6 +67,9 @@ func runDev(ctx context.Context, out io.Writer, o server.DevOptions, workloads i
 	}
 	start := server.Config{Settings: settings, Version: version, Logger: logger, Now: time.Now}
 	listeners, parts, err := server.StartDev(ctx, start, rand.Reader)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = cli.WithHint(err, "end what listens there, or choose another port: certloom dev --listen localhost:9443")
+	}
 	if err != nil {
 		return cli.UsageError(err)
 	}

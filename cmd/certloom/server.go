@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -30,7 +31,7 @@ reported together, and the exit status is 2. docs/reference/configuration.md lis
 A new database is made by "certloom init".`,
 		Example: `  certloom server --config /etc/certloom/certloom.yaml
   certloom server --config certloom.yaml --check     # only check the settings`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if checkOnly {
 				return checkSettings(cmd.OutOrStdout(), file)
@@ -43,18 +44,27 @@ A new database is made by "certloom init".`,
 	return c
 }
 
+// load reads the settings file. Its errors are those of usage.
+func load(file string) (*config.Config, error) {
+	settings, err := config.Load(file)
+	if _, missing := os.Stat(file); errors.Is(missing, fs.ErrNotExist) {
+		err = cli.WithHint(err, "write one, as docs/guide/server.md shows, or name it: --config FILE")
+	}
+	return settings, cli.UsageError(err)
+}
+
 func checkSettings(out io.Writer, file string) error {
-	if _, err := config.Load(file); err != nil {
-		return cli.UsageError(err)
+	if _, err := load(file); err != nil {
+		return err
 	}
 	fmt.Fprintf(out, "%s is good\n", file)
 	return nil
 }
 
 func runServer(ctx context.Context, file string) (err error) {
-	settings, err := config.Load(file)
+	settings, err := load(file)
 	if err != nil {
-		return cli.UsageError(err)
+		return err
 	}
 	logger, err := telemetry.NewLogger(os.Stderr, settings.Log.Format, settings.Log.Level)
 	if err != nil {
@@ -88,7 +98,7 @@ administrator's password and token are written to DATADIR/admin.json, readable b
 It refuses a database that has an administrator already.`,
 		Example: `  certloom init --config certloom.yaml --organization "Example Corp"
   certloom init --config certloom.yaml --no-ca      # CAs will be imported, or signed by an outside root`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runInit(cmd.Context(), cmd.OutOrStdout(), file, o) },
 	}
 	c.Flags().StringVar(&file, "config", defaultConfig, "settings file")
@@ -98,9 +108,9 @@ It refuses a database that has an administrator already.`,
 }
 
 func runInit(ctx context.Context, out io.Writer, file string, o server.InitOptions) (err error) {
-	settings, err := config.Load(file)
+	settings, err := load(file)
 	if err != nil {
-		return cli.UsageError(err)
+		return err
 	}
 	if o.NoCA && settings.TLS.Profile != "" {
 		return cli.UsageError(errors.New("--no-ca: the settings have tls.profile, which needs an issuing CA; give tls.certificateFile instead"))
@@ -118,13 +128,17 @@ func runInit(ctx context.Context, out io.Writer, file string, o server.InitOptio
 	if err != nil {
 		return fmt.Errorf("initialize: %w", err)
 	}
+	login := fmt.Sprintf("certloom login --server %s --user %s", connection.URL, connection.AdminUser)
+	if connection.CAFile != "" { // without a CA of ours it is not for us to know which root the server's certificate has
+		login += " --ca-file " + connection.CAFile
+	}
 	written := filepath.Join(settings.DataDir, server.AdminFile)
 	fmt.Fprintf(out, `Initialized. Start the server:
   certloom server --config %s
 
 The administrator's password and token are in %s; keep that file as you would keep the CA's keys.
 Use it from the command line:
-  certloom login --server %s --user %s --ca-file %s
-`, file, written, connection.URL, connection.AdminUser, connection.CAFile)
+  %s
+`, file, written, login)
 	return nil
 }

@@ -101,7 +101,9 @@ func (s *Server) register(ctx context.Context, r *request, asked *accountRequest
 		a.CredentialID, a.Binding, limit = enrolled.credential.ID, asked.Binding, enrolled.credential.MaxAccounts
 	}
 	detail := audit.Detail{Account: id, Profile: a.ProfileID, Credential: a.CredentialID}
-	stored, created, err := s.Store.CreateAccount(ctx, a, limit, s.event(r, audit.AccountCreate, string(id), detail))
+	event := s.event(r, audit.AccountCreate, string(id), detail)
+	event.Actor = audit.Actor{Kind: audit.Account, ID: string(id)} // its key has signed the request
+	stored, created, err := s.Store.CreateAccount(ctx, a, limit, event)
 	if err != nil {
 		return nil, fmt.Errorf("create account: %w", err)
 	}

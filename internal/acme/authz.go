@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -40,51 +39,79 @@ type challengeView struct {
 // pollInterval is what a client is told to wait before it asks again.
 const pollInterval = time.Second
 
-// tokenLen is the length of challenge tokens before base64url; RFC 8555 section 8.1 asks for 16 bytes.
-const tokenLen = 32
-
-// addAuthorizations gives an order with a row one authorization for each identifier: pending with the profile's
-// challenges, or valid with one valid challenge where names are pre-authorized.
-func (s *Server) addAuthorizations(p *pki.Profile, o *pki.Order) error {
-	for _, id := range o.Identifiers {
-		authzID, err := newID[pki.AuthzID](s, o.CreatedAt)
-		if err != nil {
-			return err
-		}
-		a := pki.Authorization{ID: authzID, OrderID: o.ID, AccountID: o.AccountID, Status: pki.StatusPending, Expires: o.Expires}
-		a.Identifier, a.Wildcard = withoutWildcard(id)
-		types := []string{preAuthorizedType(a.Wildcard)}
-		if p.Rules.Challenges != nil {
-			types = offered(p.Rules.Challenges.Types, &a)
-		} else {
-			a.Status = pki.StatusValid
-		}
-		for _, kind := range types {
-			c, err := s.newChallenge(kind, &a, o.CreatedAt)
-			if err != nil {
-				return err
-			}
-			a.Challenges = append(a.Challenges, c)
-		}
-		o.Authorizations = append(o.Authorizations, a)
-	}
-	return nil
+// authorization is one of an order's authorizations (RFC 8555 section 7.1.4): made up of the order, and of what is
+// stored of its proof.
+type authorization struct {
+	index      int // in the order
+	identifier pki.Identifier
+	wildcard   bool // the order asks for "*." before the identifier
+	status     pki.ACMEStatus
+	expires    time.Time
+	challenges []challengeState
+	proof      pki.Proof // zero when there is none
 }
 
-func (s *Server) newChallenge(kind string, a *pki.Authorization, now time.Time) (pki.Challenge, error) {
-	id, err := newID[pki.ChallengeID](s, now)
-	if err != nil {
-		return pki.Challenge{}, err
+// challengeState is a challenge (RFC 8555 section 7.1.5).
+type challengeState struct {
+	kind        string
+	token       string
+	status      pki.ACMEStatus
+	validatedAt time.Time
+	problem     *pki.Problem
+}
+
+// authorization returns the authorization for one of the identifiers, as it is now. The order's proofs must have been
+// read.
+func (o *order) authorization(index int, now time.Time) *authorization {
+	a := &authorization{index: index, status: pki.StatusPending, expires: o.Expires}
+	a.identifier, a.wildcard = withoutWildcard(o.Identifiers[index])
+	if at := slices.IndexFunc(o.proofs, func(p pki.Proof) bool { return p.Index == index }); at >= 0 {
+		a.proof = o.proofs[at]
 	}
-	token := make([]byte, tokenLen)
-	if _, err := io.ReadFull(s.Random, token); err != nil {
-		return pki.Challenge{}, fmt.Errorf("read randomness: %w", err)
+	first, kinds := challengeState{status: pki.StatusPending}, offered(o.Challenges, a)
+	if len(o.Challenges) == 0 { // pre-authorized, or known from its certificate only
+		a.status = pki.StatusValid
+		first, kinds = challengeState{status: pki.StatusValid, validatedAt: o.CreatedAt}, []string{preAuthorizedType(a)}
 	}
-	c := pki.Challenge{ID: id, AuthzID: a.ID, Type: kind, Token: base64.RawURLEncoding.EncodeToString(token), Status: a.Status}
-	if c.Status == pki.StatusValid {
-		c.ValidatedAt = now
+	for _, kind := range kinds {
+		c := first
+		c.kind, c.token = kind, o.token(index, kind)
+		if kind == a.proof.Type {
+			c.status, c.problem = a.proof.Status, a.proof.Error
+			if c.status == pki.StatusValid {
+				c.validatedAt = a.proof.At
+			}
+		}
+		a.challenges = append(a.challenges, c)
 	}
-	return c, nil
+	a.status = a.current(now)
+	return a
+}
+
+// current computes the status (RFC 8555 section 7.1.6).
+func (a *authorization) current(now time.Time) pki.ACMEStatus {
+	status := a.status
+	switch {
+	case a.proof.Deactivated:
+		return pki.StatusDeactivated
+	case a.proof.Status == pki.StatusValid, a.proof.Status == pki.StatusInvalid:
+		status = a.proof.Status
+	}
+	switch {
+	case !now.After(a.expires):
+		return status
+	case status == pki.StatusValid:
+		return pki.StatusExpired
+	default:
+		return pki.StatusInvalid
+	}
+}
+
+// token returns the token of a challenge. It is always the same and as hard to guess as the order's identifier, of
+// which it is a hash (RFC 8555 section 8.1 asks for 128 random bits).
+func (o *order) token(index int, kind string) string {
+	token := sha256.Sum256([]byte("challenge " + string(o.ID) + " " + strconv.Itoa(index) + " " + kind))
+	return base64.RawURLEncoding.EncodeToString(token[:])
 }
 
 // withoutWildcard splits "*." off an identifier (RFC 8555 section 7.1.4).
@@ -94,85 +121,102 @@ func withoutWildcard(id pki.Identifier) (pki.Identifier, bool) {
 }
 
 // preAuthorizedType is the type of the one challenge that a pre-authorized name shows: one that every client knows.
-func preAuthorizedType(wildcard bool) string {
-	if wildcard {
+func preAuthorizedType(a *authorization) string {
+	switch {
+	case a.proof.Type != "":
+		return a.proof.Type
+	case a.wildcard:
 		return challenge.DNS01
+	default:
+		return challenge.HTTP01
 	}
-	return challenge.HTTP01
 }
 
 // offered returns those of a profile's challenge types that can prove an identifier: a wildcard by dns-01 only, an
 // address never by dns-01 (RFC 8738 section 7).
-func offered(types []string, a *pki.Authorization) []string {
+func offered(types []string, a *authorization) []string {
 	return slices.DeleteFunc(slices.Clone(types), func(kind string) bool {
-		return a.Wildcard && kind != challenge.DNS01 || a.Identifier.Type == pki.IP && kind == challenge.DNS01
+		return a.wildcard && kind != challenge.DNS01 || a.identifier.Type == pki.IP && kind == challenge.DNS01
 	})
 }
 
-// authorizationStatus computes the status of an authorization with a row (RFC 8555 section 7.1.6).
-func authorizationStatus(a *pki.Authorization, now time.Time) pki.ACMEStatus {
-	if now.After(a.Expires) {
-		switch a.Status {
-		case pki.StatusPending, pki.StatusProcessing:
-			return pki.StatusInvalid
-		case pki.StatusValid:
-			return pki.StatusExpired
-		default:
-		}
+// findAuthorization returns an authorization of the account that signed, with its order.
+func (s *Server) findAuthorization(ctx context.Context, r *request) (*order, *authorization, error) {
+	o, err := s.findOrder(ctx, r, r.http.PathValue("order"))
+	if err != nil {
+		return nil, nil, err
 	}
-	return a.Status
+	index := r.http.PathValue("index")
+	i, err := strconv.Atoi(index)
+	if err != nil || i < 0 || i >= len(o.Identifiers) || strconv.Itoa(i) != index {
+		return nil, nil, fault.New(fault.NotFound, "there is no authorization at this URL that this account may see")
+	}
+	if err := s.readProofs(ctx, o); err != nil {
+		return nil, nil, err
+	}
+	return o, o.authorization(i, r.now), nil
 }
 
-// findAuthorization returns an authorization of the account that signed.
-func (s *Server) findAuthorization(ctx context.Context, r *request, id string) (*pki.Authorization, error) {
-	missing := fault.New(fault.NotFound, "there is no authorization at this URL that this account may see")
-	if !pki.ValidID(id) {
-		return nil, missing
+// readProofs finds out what has become of an order's authorizations.
+func (s *Server) readProofs(ctx context.Context, o *order) error {
+	proofs, err := s.Store.Proofs(ctx, o.ID)
+	if err != nil {
+		return fmt.Errorf("read proofs: %w", err)
 	}
-	a, err := s.Store.Authorization(ctx, pki.AuthzID(id))
-	switch {
-	case fault.Is(err, fault.NotFound) || err == nil && a.AccountID != r.account.ID:
-		return nil, missing
-	case err != nil:
-		return nil, fmt.Errorf("read authorization: %w", err)
-	}
-	return a, nil
+	o.proofs = proofs
+	return nil
 }
 
-// storedAuthorization reads or deactivates an authorization with a row.
-func (s *Server) storedAuthorization(ctx context.Context, r *request) (*reply, error) {
-	a, err := s.findAuthorization(ctx, r, r.http.PathValue("id"))
+// newProof returns what is stored of an authorization, without a status.
+func (o *order) newProof(a *authorization) pki.Proof {
+	return pki.Proof{
+		OrderID: o.ID, AccountID: o.AccountID, Index: a.index, Name: o.Identifiers[a.index].Value, Expires: o.Expires,
+	}
+}
+
+// authorization reads or deactivates an authorization.
+func (s *Server) authorization(ctx context.Context, r *request) (*reply, error) {
+	o, a, err := s.findAuthorization(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	status := authorizationStatus(a, r.now)
-	if len(r.payload) > 0 {
-		if err := wantsDeactivation(r); err != nil {
+	switch {
+	case len(r.payload) > 0:
+		if err := s.deactivate(ctx, r, o, a); err != nil {
 			return nil, err
 		}
-		if status != pki.StatusPending && status != pki.StatusValid && status != pki.StatusDeactivated {
-			return nil, fault.New(fault.Malformed, "authorization is %s; only a pending or valid one can be deactivated", status)
-		}
-		if status != pki.StatusDeactivated {
-			event := s.event(r, audit.AuthorizationDrop, a.Identifier.Value, audit.Detail{Order: a.OrderID})
-			if err := s.Store.DeactivateAuthorization(ctx, a.ID, event); err != nil {
-				return nil, fmt.Errorf("deactivate authorization: %w", err)
-			}
-			a.Status = pki.StatusDeactivated
-		}
-	} else if status == pki.StatusPending {
-		s.takeOver(ctx, r, a)
+	case a.status == pki.StatusPending:
+		a = s.takeOver(ctx, r, o, a)
 	}
-	return s.authorizationReply(r, a), nil
+	return authorizationReply(r, o, a), nil
 }
 
-func (s *Server) authorizationReply(r *request, a *pki.Authorization) *reply {
-	view := authorizationView{
-		Identifier: a.Identifier, Wildcard: a.Wildcard, Status: authorizationStatus(a, r.now), Expires: stamp(a.Expires),
-		Challenges: make([]challengeView, 0, len(a.Challenges)),
+func (s *Server) deactivate(ctx context.Context, r *request, o *order, a *authorization) error {
+	if err := wantsDeactivation(r); err != nil {
+		return err
 	}
-	for i := range a.Challenges {
-		view.Challenges = append(view.Challenges, viewChallenge(r.dir, string(a.ID), string(a.Challenges[i].ID), &a.Challenges[i]))
+	switch a.status {
+	case pki.StatusDeactivated:
+		return nil
+	case pki.StatusPending, pki.StatusValid:
+	default:
+		return fault.New(fault.Malformed, "authorization is %s; only a pending or valid one can be deactivated", a.status)
+	}
+	event := s.event(r, audit.AuthorizationDrop, a.identifier.Value, audit.Detail{Order: o.ID})
+	if err := s.Store.DeactivateAuthorization(ctx, o.newProof(a), event); err != nil {
+		return fmt.Errorf("deactivate authorization: %w", err)
+	}
+	a.status = pki.StatusDeactivated
+	return nil
+}
+
+func authorizationReply(r *request, o *order, a *authorization) *reply {
+	view := authorizationView{
+		Identifier: a.identifier, Wildcard: a.wildcard, Status: a.status, Expires: stamp(a.expires),
+		Challenges: make([]challengeView, 0, len(a.challenges)),
+	}
+	for i := range a.challenges {
+		view.Challenges = append(view.Challenges, viewChallenge(r.dir, o, a, i))
 	}
 	answer := &reply{status: http.StatusOK, body: view}
 	if view.Status == pki.StatusPending {
@@ -181,12 +225,14 @@ func (s *Server) authorizationReply(r *request, a *pki.Authorization) *reply {
 	return answer
 }
 
-func viewChallenge(d directory, authz, id string, c *pki.Challenge) challengeView {
+func viewChallenge(d directory, o *order, a *authorization, at int) challengeView {
+	c := &a.challenges[at]
 	view := challengeView{
-		Type: c.Type, URL: d.url("/challenge/", authz, "/", id), Status: c.Status, Token: c.Token, Error: problemView(c.Error),
+		Type: c.kind, URL: d.url("/challenge/", o.path, "/", strconv.Itoa(a.index), "/", c.kind), Status: c.status, Token: c.token,
+		Error: problemView(c.problem),
 	}
-	if !c.ValidatedAt.IsZero() {
-		view.Validated = stamp(c.ValidatedAt)
+	if !c.validatedAt.IsZero() {
+		view.Validated = stamp(c.validatedAt)
 	}
 	return view
 }
@@ -203,68 +249,4 @@ func wantsDeactivation(r *request) error {
 		return fault.New(fault.Malformed, "status %.40q is not %q, the only one that an authorization can be given", change.Status, pki.StatusDeactivated)
 	}
 	return nil
-}
-
-// sealedAuthorization reads or deactivates an authorization of an order without a row. It is valid from the beginning;
-// only its deactivation is stored, for the one order that it belongs to.
-func (s *Server) sealedAuthorization(ctx context.Context, r *request) (*reply, error) {
-	o, index, err := s.findSealed(ctx, r, r.http.PathValue("order"), r.http.PathValue("index"))
-	if err != nil {
-		return nil, err
-	}
-	if o.dropped, err = s.Store.SealedDeactivations(ctx, o.ID); err != nil {
-		return nil, fmt.Errorf("read deactivated authorizations: %w", err)
-	}
-	if len(r.payload) > 0 {
-		if err := wantsDeactivation(r); err != nil {
-			return nil, err
-		}
-		if !slices.Contains(o.dropped, index) {
-			event := s.event(r, audit.AuthorizationDrop, o.Identifiers[index].Value, audit.Detail{Order: o.ID})
-			if err := s.Store.DeactivateSealedAuthorization(ctx, o.ID, index, o.Expires, event); err != nil {
-				return nil, fmt.Errorf("deactivate authorization: %w", err)
-			}
-			o.dropped = append(o.dropped, index)
-		}
-	}
-	id, wildcard := withoutWildcard(o.Identifiers[index])
-	return &reply{status: http.StatusOK, body: authorizationView{
-		Identifier: id, Wildcard: wildcard, Status: o.sealedStatus(index, r.now), Expires: stamp(o.Expires),
-		Challenges: []challengeView{o.sealedChallenge(r.dir, index)},
-	}}, nil
-}
-
-// findSealed returns an order without a row of the account that signed, and the index of one of its identifiers.
-func (s *Server) findSealed(ctx context.Context, r *request, path, index string) (*order, int, error) {
-	o, err := s.findOrder(ctx, r, path)
-	if err != nil {
-		return nil, 0, err
-	}
-	i, err := strconv.Atoi(index)
-	if err != nil || !o.Sealed || i < 0 || i >= len(o.Identifiers) || strconv.Itoa(i) != index {
-		return nil, 0, fault.New(fault.NotFound, "there is no authorization at this URL that this account may see")
-	}
-	return o, i, nil
-}
-
-func (o *order) sealedStatus(index int, now time.Time) pki.ACMEStatus {
-	switch {
-	case slices.Contains(o.dropped, index):
-		return pki.StatusDeactivated
-	case now.After(o.Expires):
-		return pki.StatusExpired
-	default:
-		return pki.StatusValid
-	}
-}
-
-// sealedChallenge makes up the challenge of a pre-authorized name. Its token is always the same and as hard to guess as
-// the order's identifier, of which it is a hash.
-func (o *order) sealedChallenge(d directory, index int) challengeView {
-	_, wildcard := withoutWildcard(o.Identifiers[index])
-	token := sha256.Sum256([]byte("challenge " + string(o.ID) + " " + strconv.Itoa(index)))
-	return viewChallenge(d, o.path, strconv.Itoa(index), &pki.Challenge{
-		Type: preAuthorizedType(wildcard), Status: pki.StatusValid, ValidatedAt: o.CreatedAt,
-		Token: base64.RawURLEncoding.EncodeToString(token[:]),
-	})
 }

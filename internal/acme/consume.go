@@ -80,11 +80,11 @@ type AccountWriter interface {
 	DeactivateAccount(ctx context.Context, id pki.AccountID, ev audit.Event) error
 }
 
-// OrderReader finds orders and authorizations that have rows.
+// OrderReader finds orders that have rows, and what has become of the authorizations of all orders.
 type OrderReader interface {
 	Order(ctx context.Context, id pki.OrderID) (*pki.Order, error)
-	Authorization(ctx context.Context, id pki.AuthzID) (*pki.Authorization, error)
-	SealedDeactivations(ctx context.Context, order pki.OrderID) ([]int, error)
+	Proofs(ctx context.Context, order pki.OrderID) ([]pki.Proof, error)
+	ProvedNames(ctx context.Context, account pki.AccountID, now time.Time, limit int) ([]string, error)
 	AccountOrders(ctx context.Context, account pki.AccountID, before pki.OrderID, limit int) ([]pki.OrderID, error)
 }
 
@@ -94,12 +94,11 @@ type OrderWriter interface {
 	DeleteExpiredOrders(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
-// AuthorizationWriter changes authorizations and their challenges.
+// AuthorizationWriter notes what becomes of authorizations.
 type AuthorizationWriter interface {
-	StartChallenge(ctx context.Context, id pki.ChallengeID, now time.Time, lease time.Duration) (bool, error)
-	FinishChallenge(ctx context.Context, id pki.ChallengeID, result pki.Challenge, authzExpires time.Time, ev audit.Event) (*pki.Authorization, error)
-	DeactivateAuthorization(ctx context.Context, id pki.AuthzID, ev audit.Event) error
-	DeactivateSealedAuthorization(ctx context.Context, order pki.OrderID, index int, expires time.Time, ev audit.Event) error
+	StartProof(ctx context.Context, p pki.Proof, lease time.Duration) (bool, error)
+	FinishProof(ctx context.Context, p pki.Proof, ev audit.Event) error
+	DeactivateAuthorization(ctx context.Context, p pki.Proof, ev audit.Event) error
 }
 
 // CertificateReader finds certificates.

@@ -20,27 +20,16 @@ func newDetached(places int, broken func(ctx context.Context, panicked any)) *de
 	return &detached{places: make(chan struct{}, places), broken: broken, running: make(map[string]bool)}
 }
 
-// has reports whether work of that name runs here.
-func (d *detached) has(name string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.running[name]
-}
-
-// start takes a place, asks begin whether there is something to do, and if so does work without waiting for it. The
-// context of the work ends only when the work ends it. Unavailable when all places are taken.
-func (d *detached) start(
-	ctx context.Context, name string, begin func(context.Context) (bool, error), work func(context.Context),
-) (started bool, err error) {
-	if !d.enter(name) {
+// start does work without waiting for it, unless work of that name runs here: then started is false. The context of the
+// work ends only when the work ends it. Unavailable when all places are taken.
+func (d *detached) start(ctx context.Context, name string, work func(context.Context)) (started bool, err error) {
+	select {
+	case d.places <- struct{}{}:
+	default:
 		return false, overloaded()
 	}
-	defer func() {
-		if !started {
-			d.leave(name)
-		}
-	}()
-	if started, err = begin(ctx); !started || err != nil {
+	if started, err = d.enter(name); !started {
+		<-d.places
 		return false, err
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -56,21 +45,18 @@ func (d *detached) start(
 	return true, nil
 }
 
-func (d *detached) enter(name string) bool {
-	select {
-	case d.places <- struct{}{}:
-	default:
-		return false
-	}
+func (d *detached) enter(name string) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		<-d.places
-		return false
+	switch {
+	case d.closed:
+		return false, overloaded()
+	case d.running[name]:
+		return false, nil
 	}
 	d.running[name] = true
 	d.all.Add(1)
-	return true
+	return true, nil
 }
 
 func (d *detached) leave(name string) {

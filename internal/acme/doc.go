@@ -9,11 +9,11 @@
 //
 // # Orders without a row
 //
-// Names of a pre-authorized profile need no proof, so such an order is ready when it is made and nothing has to be
-// remembered of it: its URL is the order, sealed (see sealed.go). The certificate's row, with the order's identifier in
-// it, is the one durable write of the whole issuance, and what makes finalize idempotent. An authorization of such an
-// order that a client deactivates gets a row. Orders of profiles that validate by challenge have rows from the
-// beginning, as have the few that are too large for a URL.
+// Nothing is remembered of an order when it is made: its URL is the order, sealed (see sealed.go), and its
+// authorizations and challenges are made up from it. Where names are pre-authorized, the certificate's row, with the
+// order's identifier in it, is the one durable write of the whole issuance, and what makes finalize idempotent. Where
+// they are proved by challenge, the outcome of each validation is a row too, as is an authorization that a client
+// deactivates. The few orders that are too large for a URL have a row from the beginning.
 //
 // # Where we differ from RFC 8555, on purpose
 //
@@ -21,5 +21,6 @@
 //     7.4): clients that lost the answer depend on it. Options.StrictFinalize restores the letter.
 //   - An order without identifiers is possible where the profile issues SPIFFE IDs: mesh clients have no name to put
 //     there (section 7.4 wants at least one).
-//   - The orders list (section 7.1.2.1) has no pre-authorized order before it is finalized: nothing is stored of it.
+//   - The orders list (section 7.1.2.1) has no order before it is finalized, but for large ones: nothing is stored
+//     of it.
 package acme

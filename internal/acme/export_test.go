@@ -43,10 +43,8 @@ func NewDetached(places int, broken func(context.Context, any)) Detached {
 	return Detached{newDetached(places, broken)}
 }
 
-func (d Detached) Start(
-	ctx context.Context, name string, begin func(context.Context) (bool, error), work func(context.Context),
-) (bool, error) {
-	return d.inner.start(ctx, name, begin, work)
+func (d Detached) Start(ctx context.Context, name string, work func(context.Context)) (bool, error) {
+	return d.inner.start(ctx, name, work)
 }
 
 func (d Detached) Drain() { d.inner.drain() }

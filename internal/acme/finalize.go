@@ -43,16 +43,17 @@ func (s *Server) finalize(ctx context.Context, r *request) (*reply, error) {
 	return s.orderReply(http.StatusOK, r, o), nil
 }
 
-// checkReady refuses an order that cannot be finalized. An order that has its certificate passes, unless strict: issue
-// compares the CSR. What a sealed order has become is left to issue, which asks the store anyhow.
+// checkReady refuses an order that cannot be finalized, as far as that can be told without asking the store. Whether
+// its names are proved, and whether it has its certificate, is left to issue, which asks the store anyhow.
 func (s *Server) checkReady(ctx context.Context, r *request, o *order) error {
 	if cached, ok := s.certificates.cached(o.ID); ok {
 		o.certificate = cached
 	}
-	if s.Options.StrictFinalize || !o.Sealed || o.status(r.now) != pki.StatusReady {
-		if err := s.settle(ctx, o, r.now); err != nil {
-			return err
-		}
+	if !s.Options.StrictFinalize && !r.now.After(o.Expires) {
+		return nil
+	}
+	if err := s.settle(ctx, o, r.now); err != nil {
+		return err
 	}
 	switch status := o.status(r.now); {
 	case status == pki.StatusReady, status == pki.StatusValid && !s.Options.StrictFinalize:
@@ -80,7 +81,7 @@ func (s *Server) issue(ctx context.Context, r *request, o *order, parsed *csr.Re
 		err = fault.New(fault.InvalidProfile, "order is for another profile than the account's")
 	case r.account.CredentialID != o.CredentialID:
 		err = fault.New(fault.Unauthorized, "order was made with another EAB credential than the account's")
-	case o.Sealed && p.Rules.Challenges != nil:
+	case len(o.Challenges) == 0 && p.Rules.Challenges != nil:
 		err = s.checkProved(ctx, r, o, p)
 	}
 	if err != nil {
@@ -88,7 +89,7 @@ func (s *Server) issue(ctx context.Context, r *request, o *order, parsed *csr.Re
 		return err
 	}
 	certificate, err := s.Issuer.Issue(ctx, issue.Request{
-		Profile: p, Credential: c, Account: r.account, Order: o.ID, Identifiers: o.Identifiers,
+		Profile: p, Credential: c, Account: r.account, Order: o.ID, Identifiers: o.Identifiers, ByChallenge: len(o.Challenges) > 0,
 		NotBefore: o.NotBefore, NotAfter: o.NotAfter, Replaces: o.Replaces, CSR: parsed,
 		Client: r.client, Actor: r.actor(), RequestID: r.id,
 	})
@@ -101,7 +102,7 @@ func (s *Server) issue(ctx context.Context, r *request, o *order, parsed *csr.Re
 	return nil
 }
 
-// checkProved refuses a sealed order, whose names were never proved, when its profile has come to validate them by
+// checkProved refuses an order whose names were never proved, when its profile has come to validate them by
 // challenge. What was issued before that stays.
 func (s *Server) checkProved(ctx context.Context, r *request, o *order, p *pki.Profile) error {
 	if err := s.settle(ctx, o, r.now); err != nil {

@@ -94,6 +94,9 @@ func (s *Server) acceptOrder(
 		ID: id, AccountID: r.account.ID, CredentialID: r.account.CredentialID, ProfileID: p.ID, Identifiers: ids,
 		Replaces: asked.Replaces, CreatedAt: created, Expires: created.Add(s.Options.OrderLifetime),
 	}
+	if p.Rules.Challenges != nil {
+		o.Challenges = p.Rules.Challenges.Types
+	}
 	if o.NotBefore, err = parseDate("notBefore", asked.NotBefore); err != nil {
 		return nil, err
 	}
@@ -217,27 +220,23 @@ func shareName(names pki.Names, ids []pki.Identifier) bool {
 	return false
 }
 
-// keepOrder gives an accepted order its URL: that of a row where something has to be proved or the order is too large,
-// else one that holds the order itself.
+// keepOrder gives an accepted order its URL: one that holds the order itself, or where that would be too long, that of
+// a row.
 func (s *Server) keepOrder(ctx context.Context, r *request, p *pki.Profile, o *pki.Order) (*reply, error) {
-	kind := orderChallenge
-	if p.Rules.Challenges == nil {
-		if token := s.seal(o); token != "" {
-			o.Sealed = true
-			s.metrics.orders.WithLabelValues(orderSealed).Inc()
-			return s.orderReply(http.StatusCreated, r, &order{Order: o, path: token}), nil
+	kind := orderSealed
+	path := s.seal(o)
+	if o.Sealed = path != ""; !o.Sealed {
+		kind, path = orderStored, string(o.ID)
+		detail := audit.Detail{Order: o.ID, Names: namesOf(o.Identifiers)}
+		if err := s.Store.CreateOrder(ctx, o, s.event(r, audit.OrderCreate, string(o.ID), detail)); err != nil {
+			return nil, fmt.Errorf("create order: %w", err)
 		}
-		kind = orderStored
 	}
-	if err := s.addAuthorizations(p, o); err != nil {
-		return nil, err
-	}
-	detail := audit.Detail{Order: o.ID, Names: namesOf(o.Identifiers)}
-	if err := s.Store.CreateOrder(ctx, o, s.event(r, audit.OrderCreate, string(o.ID), detail)); err != nil {
-		return nil, fmt.Errorf("create order: %w", err)
+	if p.Rules.Challenges != nil {
+		kind = orderChallenge
 	}
 	s.metrics.orders.WithLabelValues(kind).Inc()
-	return s.orderReply(http.StatusCreated, r, &order{Order: o, path: string(o.ID)}), nil
+	return s.orderReply(http.StatusCreated, r, &order{Order: o, path: path}), nil
 }
 
 // namesOf returns identifiers as names, for audit events; nil for none. Values are cut: they may be of any length

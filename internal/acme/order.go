@@ -19,10 +19,10 @@ type order struct {
 
 	path        string           // last element of its URL: its identifier, or the sealed order
 	certificate *pki.Certificate // nil when there is none, or when nobody has looked for it
-	dropped     []int            // indexes of a sealed order's authorizations that were deactivated
+	proofs      []pki.Proof      // what has become of its authorizations, when somebody has looked
 }
 
-// findOrder returns an order of the account that signed. What the store has to say of a sealed order is left to settle.
+// findOrder returns an order of the account that signed. What has become of it is left to settle.
 // Unknown orders and those of others get the same answer.
 func (s *Server) findOrder(ctx context.Context, r *request, path string) (*order, error) {
 	found, err := s.readOrder(ctx, path)
@@ -78,8 +78,13 @@ func (s *Server) settle(ctx context.Context, o *order, now time.Time) error {
 	if o.certificate != nil {
 		return nil
 	}
-	if !o.Sealed && o.status(now) == pki.StatusPending {
-		return nil // it cannot have led to a certificate yet
+	if len(o.Challenges) > 0 {
+		if err := s.readProofs(ctx, o); err != nil {
+			return err
+		}
+		if o.status(now) == pki.StatusPending {
+			return nil // it cannot have led to a certificate yet
+		}
 	}
 	certificate, err := s.certificates.ofOrder(ctx, o.ID)
 	switch {
@@ -88,11 +93,8 @@ func (s *Server) settle(ctx context.Context, o *order, now time.Time) error {
 		return nil
 	case !fault.Is(err, fault.NotFound):
 		return fmt.Errorf("read certificate of order: %w", err)
-	}
-	if o.Sealed && len(o.Identifiers) > 0 {
-		if o.dropped, err = s.Store.SealedDeactivations(ctx, o.ID); err != nil {
-			return fmt.Errorf("read deactivated authorizations: %w", err)
-		}
+	case len(o.Challenges) == 0 && len(o.Identifiers) > 0:
+		return s.readProofs(ctx, o)
 	}
 	return nil
 }
@@ -103,12 +105,12 @@ func (o *order) status(now time.Time) pki.ACMEStatus {
 	switch {
 	case o.certificate != nil:
 		return pki.StatusValid
-	case o.Error != nil || now.After(o.Expires) || len(o.dropped) > 0:
+	case now.After(o.Expires):
 		return pki.StatusInvalid
 	}
 	status := pki.StatusReady
-	for i := range o.Authorizations {
-		switch authorizationStatus(&o.Authorizations[i], now) {
+	for i := range o.Identifiers {
+		switch o.authorization(i, now).status {
 		case pki.StatusValid:
 		case pki.StatusPending:
 			status = pki.StatusPending
@@ -117,6 +119,20 @@ func (o *order) status(now time.Time) pki.ACMEStatus {
 		}
 	}
 	return status
+}
+
+// failure returns the order's error: that of the first validation that failed.
+func (o *order) failure() *pki.Problem {
+	var first *pki.Proof
+	for i := range o.proofs {
+		if p := &o.proofs[i]; p.Error != nil && (first == nil || p.At.Before(first.At)) {
+			first = p
+		}
+	}
+	if first == nil || o.certificate != nil {
+		return nil
+	}
+	return first.Error
 }
 
 // orderView is the order object (RFC 8555 section 7.1.3). Lists are never null: several clients fail on it.
@@ -144,7 +160,7 @@ func (s *Server) orderReply(status int, r *request, o *order) *reply {
 		Expires:        stamp(o.Expires),
 		Identifiers:    o.Identifiers,
 		Replaces:       o.Replaces,
-		Error:          problemView(o.Error),
+		Error:          problemView(o.failure()),
 		Authorizations: o.authorizationURLs(r.dir),
 		Finalize:       at + "/finalize",
 	}
@@ -167,16 +183,14 @@ func (s *Server) orderReply(status int, r *request, o *order) *reply {
 
 func (o *order) authorizationURLs(d directory) []string {
 	urls := make([]string, 0, len(o.Identifiers))
-	if !o.Sealed {
-		for i := range o.Authorizations {
-			urls = append(urls, d.url("/authz/", string(o.Authorizations[i].ID)))
-		}
-		return urls
-	}
 	for i := range o.Identifiers {
-		urls = append(urls, d.url("/authz/", o.path, "/", strconv.Itoa(i)))
+		urls = append(urls, o.authorizationURL(d, i))
 	}
 	return urls
+}
+
+func (o *order) authorizationURL(d directory, index int) string {
+	return d.url("/authz/", o.path, "/", strconv.Itoa(index))
 }
 
 // dates returns the dates that the client asked for, shortened to what the profile grants, and once there is

@@ -158,9 +158,7 @@ func TestQuota(t *testing.T) {
 func TestDetached(t *testing.T) {
 	t.Parallel()
 	var panics atomic.Int32
-	d := acme.NewDetached(1, func(context.Context, any) { panics.Add(1) })
-	always := func(context.Context) (bool, error) { return true, nil }
-	never := func(context.Context) (bool, error) { return false, nil }
+	d := acme.NewDetached(2, func(context.Context, any) { panics.Add(1) })
 	release := make(chan struct{})
 	var worked atomic.Int32
 	work := func(ctx context.Context) {
@@ -170,26 +168,29 @@ func TestDetached(t *testing.T) {
 		}
 		worked.Add(1)
 	}
-	if started, err := d.Start(t.Context(), "a", never, work); started || err != nil {
-		t.Errorf("Start with nothing to do = %t, %v", started, err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if started, err := d.Start(ctx, "a", always, work); !started || err != nil {
+	if started, err := d.Start(ctx, "a", work); !started || err != nil {
 		t.Fatalf("Start = %t, %v", started, err)
 	}
 	cancel()
-	if _, err := d.Start(t.Context(), "b", always, work); !fault.Is(err, fault.Unavailable) {
+	if started, err := d.Start(t.Context(), "a", work); started || err != nil {
+		t.Errorf("Start of what runs already = %t, %v", started, err)
+	}
+	if started, err := d.Start(t.Context(), "b", work); !started || err != nil {
+		t.Fatalf("Start of another = %t, %v", started, err)
+	}
+	if _, err := d.Start(t.Context(), "c", work); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("Start while full = %v, want Unavailable", err)
 	}
 	close(release)
 	d.Drain()
-	if worked.Load() != 1 {
-		t.Errorf("%d pieces of work were done when all had ended, want 1", worked.Load())
+	if worked.Load() != 2 {
+		t.Errorf("%d pieces of work were done when all had ended, want 2", worked.Load())
 	}
 	if panics.Load() != 0 {
 		t.Error("a panic was reported")
 	}
-	if _, err := d.Start(t.Context(), "c", always, work); !fault.Is(err, fault.Unavailable) {
+	if _, err := d.Start(t.Context(), "c", work); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("Start after the end = %v, want Unavailable", err)
 	}
 }
@@ -199,8 +200,7 @@ func TestDetachedPanic(t *testing.T) {
 	t.Parallel()
 	panicked := make(chan any, 1)
 	d := acme.NewDetached(1, func(_ context.Context, p any) { panicked <- p })
-	always := func(context.Context) (bool, error) { return true, nil }
-	if started, err := d.Start(t.Context(), "a", always, func(context.Context) { panic("oh") }); !started || err != nil {
+	if started, err := d.Start(t.Context(), "a", func(context.Context) { panic("oh") }); !started || err != nil {
 		t.Fatalf("Start = %t, %v", started, err)
 	}
 	if p := <-panicked; p != "oh" {

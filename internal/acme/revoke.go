@@ -99,9 +99,9 @@ func (s *Server) mayRevoke(ctx context.Context, r *request, c *pki.Certificate) 
 	return nil
 }
 
-// ordersSearched is how many of an account's newest orders are searched for authorizations. Who revokes with them has
-// just got them.
-const ordersSearched = 50
+// namesSearched is how many of the names that an account has proved newest are searched. Who revokes with them has just
+// proved them.
+const namesSearched = 1000
 
 // authorizedFor reports whether the account holds valid authorizations for all names of a certificate. Only what was
 // proved by a challenge counts; a SPIFFE ID cannot be.
@@ -120,32 +120,12 @@ func (s *Server) authorizedFor(ctx context.Context, r *request, c *pki.Certifica
 	if !ok || p.Rules.Challenges == nil {
 		return false, nil
 	}
-	ids, err := s.Store.AccountOrders(ctx, r.account.ID, "", ordersSearched)
+	proved, err := s.Store.ProvedNames(ctx, r.account.ID, r.now, namesSearched)
 	if err != nil {
 		return false, err
 	}
-	for _, id := range ids {
-		o, err := s.Store.Order(ctx, id)
-		if fault.Is(err, fault.NotFound) {
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		for i := range o.Authorizations {
-			a := &o.Authorizations[i]
-			if authorizationStatus(a, r.now) == pki.StatusValid {
-				delete(missing, nameOf(a))
-			}
-		}
+	for _, name := range proved {
+		delete(missing, name)
 	}
 	return len(missing) == 0, nil
-}
-
-// nameOf returns the identifier that an authorization is for, as a certificate has it.
-func nameOf(a *pki.Authorization) string {
-	if a.Wildcard {
-		return "*." + a.Identifier.Value
-	}
-	return a.Identifier.Value
 }

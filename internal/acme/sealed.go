@@ -3,8 +3,10 @@ package acme
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
+	"github.com/certloom/certloom/internal/acme/challenge"
 	"github.com/certloom/certloom/internal/pki"
 )
 
@@ -14,9 +16,13 @@ const sealKind = "order"
 // maxPath bounds a sealed order in a URL. Longer ones get a row: proxies and logs cut long URLs.
 const maxPath = 1000
 
-// seal returns the last element of a pre-authorized order's URL, which is the whole order: encrypted, bound to this
-// server's base URL, unguessable by the random part of its identifier. It returns "" for an order that is too large.
+// seal returns the last element of an order's URL, which is the whole order: encrypted, bound to this server's base URL,
+// unguessable by the random part of its identifier. It returns "" for an order that cannot be sealed, mostly because it
+// is too large.
 func (s *Server) seal(o *pki.Order) string {
+	if len(o.Challenges) > 0 && challengeBits(o.Challenges) == 0 {
+		return "" // it would be opened as one that needs no proof
+	}
 	token := s.Ring.Seal(sealKind, []byte(s.BaseURL), encodeOrder(o))
 	if len(token) > maxPath {
 		return ""
@@ -35,7 +41,7 @@ func (s *Server) unseal(token string) (*pki.Order, error) {
 
 // Format of a sealed order: a version, then the fields in the order of encodeOrder. Identifiers of records are packed
 // into the 22 bytes that they stand for.
-const sealVersion = 1
+const sealVersion = 2
 
 // The two forms of an identifier.
 const (
@@ -47,7 +53,7 @@ var errSealed = errors.New("sealed order has a format that this version does not
 
 func encodeOrder(o *pki.Order) []byte {
 	b := make([]byte, 0, 256)
-	b = append(b, sealVersion)
+	b = append(b, sealVersion, challengeBits(o.Challenges))
 	b = appendID(b, string(o.ID))
 	b = appendID(b, string(o.AccountID))
 	b = appendID(b, string(o.CredentialID))
@@ -65,12 +71,35 @@ func encodeOrder(o *pki.Order) []byte {
 	return b
 }
 
+// challengeCount is how many types a sealed order can have.
+const challengeCount = 3
+
+// challengeTypes are those types, each a bit of a byte.
+func challengeTypes() [challengeCount]string {
+	return [...]string{challenge.HTTP01, challenge.DNS01, challenge.TLSALPN01}
+}
+
+func challengeBits(types []string) byte {
+	var bits byte
+	for i, kind := range challengeTypes() {
+		if slices.Contains(types, kind) {
+			bits |= 1 << i
+		}
+	}
+	return bits
+}
+
 func decodeOrder(plain []byte) (*pki.Order, error) {
-	if len(plain) == 0 || plain[0] != sealVersion {
+	if len(plain) < 2 || plain[0] != sealVersion || plain[1] >= 1<<challengeCount {
 		return nil, errSealed
 	}
-	u := unpacker{rest: plain[1:]}
+	u := unpacker{rest: plain[2:]}
 	o := &pki.Order{Sealed: true}
+	for i, kind := range challengeTypes() {
+		if plain[1]&(1<<i) != 0 {
+			o.Challenges = append(o.Challenges, kind)
+		}
+	}
 	o.ID = pki.OrderID(u.id())
 	o.AccountID = pki.AccountID(u.id())
 	o.CredentialID = pki.CredentialID(u.id())

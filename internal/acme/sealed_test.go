@@ -31,6 +31,7 @@ func sampleOrders(t testing.TB) map[string]*pki.Order {
 	full.NotBefore, full.NotAfter = created.Add(time.Minute), created.Add(time.Hour)
 	full.Replaces = "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"
 	full.Identifiers = []pki.Identifier{{Type: pki.DNS, Value: "*.a.example"}, {Type: pki.IP, Value: "2001:db8::1"}}
+	full.Challenges = []string{"http-01", "tls-alpn-01"}
 	odd := plain
 	odd.CredentialID, odd.ProfileID = "", pki.ProfileID(strings.Repeat("v", 36)) // as long as an identifier, and none
 	return map[string]*pki.Order{"spiffe": &plain, "names": &full, "odd identifiers": &odd}

@@ -95,7 +95,11 @@ func (s *Server) log(ctx context.Context, r *request, rt *route, problem *fault.
 		slog.String(telemetry.KeyUserAgent, r.client.UserAgent),
 	)
 	if r.account != nil {
-		attrs = append(attrs, slog.String(telemetry.KeyAccount, string(r.account.ID)), slog.String(telemetry.KeyProfile, string(r.account.ProfileID)))
+		profile := string(r.account.ProfileID)
+		if p, ok := s.Catalog.Snapshot().Profile(r.account.ProfileID); ok {
+			profile = p.Name
+		}
+		attrs = append(attrs, slog.String(telemetry.KeyAccount, string(r.account.ID)), slog.String(telemetry.KeyProfile, profile))
 	}
 	if problem != nil {
 		attrs = append(attrs, slog.String(telemetry.KeyError, problem.Error()))

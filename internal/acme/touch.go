@@ -37,7 +37,6 @@ func (s *Server) touch(ctx context.Context, id pki.CredentialID, now time.Time) 
 	if id == "" || !s.lastTouch.due(id, now) {
 		return
 	}
-	always := func(context.Context) (bool, error) { return true, nil }
 	store := func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 		defer cancel()
@@ -45,7 +44,7 @@ func (s *Server) touch(ctx context.Context, id pki.CredentialID, now time.Time) 
 			s.Logger.WarnContext(ctx, "use of a credential not stored", telemetry.KeyError, err)
 		}
 	}
-	if _, err := s.detached.start(ctx, "touch "+string(id), always, store); err != nil {
+	if _, err := s.detached.start(ctx, "touch "+string(id), store); err != nil {
 		s.Logger.DebugContext(ctx, "use of a credential not stored", telemetry.KeyError, err)
 	}
 }

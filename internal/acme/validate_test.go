@@ -177,11 +177,20 @@ func TestAbandonedValidation(t *testing.T) {
 	c := challengeClient(t, s)
 	o := c.NewOrder(t, "localhost")
 	a, i := httpChallenge(t, c, o.Authorizations[0])
-	parts := strings.Split(a.Challenges[i].URL, "/")
 	// As another process would have left it.
-	started, err := s.Store.StartChallenge(t.Context(), pki.ChallengeID(parts[len(parts)-1]), s.Clock.Now(), 30*time.Second)
+	token := o.URL[strings.LastIndex(o.URL, "/")+1:]
+	plain, err := s.Ring.Open("order", []byte(s.URL), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed, err := acme.DecodeOrder(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof := pki.Proof{OrderID: listed.ID, AccountID: listed.AccountID, Name: "localhost", Type: "http-01", At: s.Clock.Now(), Expires: listed.Expires}
+	started, err := s.Store.StartProof(t.Context(), proof, 30*time.Second)
 	if !started || err != nil {
-		t.Fatalf("StartChallenge = %t, %v", started, err)
+		t.Fatalf("StartProof = %t, %v", started, err)
 	}
 	var reply struct{ Status string }
 	answer := c.Post(t, a.Challenges[i].URL, struct{}{})

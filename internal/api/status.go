@@ -28,7 +28,7 @@ func (s *Server) getStatus(ctx context.Context, _ *struct{}) (*output[apiv1.Stat
 		Version: s.config.Version, Time: s.config.Now().UTC(), Problems: []string{}, CAs: []apiv1.StatusCA{},
 		Database: apiv1.StatusDatabase{Kind: s.config.Store.Dialect()},
 	}
-	s.databaseStatus(ctx, &out)
+	silent := s.databaseStatus(ctx, &out)
 	if age, known := s.config.Catalog.Age(); known {
 		out.Catalog.Age = age.Round(time.Millisecond).String()
 	}
@@ -36,6 +36,9 @@ func (s *Server) getStatus(ctx context.Context, _ *struct{}) (*output[apiv1.Stat
 		out.Problems = append(out.Problems, s.config.Ready(ctx)...)
 	} else if err := s.config.Catalog.Healthy(); err != nil {
 		out.Problems = append(out.Problems, fault.From(err).Public)
+	}
+	if silent != "" && len(out.Problems) == 0 { // the checks above know more of it
+		out.Problems = append(out.Problems, silent)
 	}
 	for _, ca := range s.config.Catalog.Snapshot().CAs() {
 		wire := apiv1.StatusCA{Name: ca.Name, Kind: string(ca.Kind), State: string(ca.State)}
@@ -52,21 +55,21 @@ func (s *Server) getStatus(ctx context.Context, _ *struct{}) (*output[apiv1.Stat
 	return answer(out), nil
 }
 
-func (s *Server) databaseStatus(ctx context.Context, out *apiv1.Status) {
+// databaseStatus fills in what the database says; what it returns is why it says nothing.
+func (s *Server) databaseStatus(ctx context.Context, out *apiv1.Status) string {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	begin := s.config.Now()
 	if err := s.config.Store.Ping(ctx); err != nil {
-		out.Problems = append(out.Problems, "database does not answer")
-		return
+		return "database does not answer"
 	}
 	out.Database.Answer = s.config.Now().Sub(begin).Round(time.Microsecond).String()
 	stats, err := s.config.Store.Stats(ctx)
 	if err != nil {
-		out.Problems = append(out.Problems, "database does not answer in time")
-		return
+		return "database does not answer in time"
 	}
 	out.Counts = apiv1.StatusCounts{
 		Certificates: stats.Certificates, Identities: stats.Identities, Accounts: stats.Accounts, Orders: stats.Orders, Revoked: stats.Revoked,
 	}
+	return ""
 }

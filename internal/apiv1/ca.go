@@ -48,7 +48,7 @@ type CreateCA struct {
 	CommonName   string       `json:"commonName,omitempty" doc:"Of the subject; absent: the name."`
 	Organization string       `json:"organization,omitempty" doc:"Of the subject."`
 	Validity     string       `json:"validity,omitempty" doc:"Such as 3650d or 10y; absent: 10y for a root, 5y for an issuing CA."`
-	PathLength   *int         `json:"pathLength,omitempty" doc:"How many CAs may be below it; absent: 1 for a root, 0 for an issuing CA."`
+	PathLength   *int         `json:"pathLength,omitempty" doc:"How many CAs may be below it; absent: 2 for a root, 0 for an issuing CA."`
 	Constraints  *Constraints `json:"constraints,omitempty" doc:"Name constraints; absent: none."`
 	Settings     *CASettings  `json:"settings,omitempty" doc:"Absent: this server's own addresses."`
 }

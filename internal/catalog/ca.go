@@ -27,7 +27,7 @@ func (c *Catalog) SetCAState(ctx context.Context, id pki.CAID, state pki.State, 
 		return old, nil
 	case old.State == pki.Pending:
 		return nil, fault.New(fault.Conflict, "CA %q is pending: it has no certificate yet", old.Name).
-			WithHint("install the certificate that its outside root made: certloom ca install %s --certificate FILE", old.Name)
+			WithHint("install the certificate that its outside root made: certloom ca install %s --certificate FILE --chain FILE", old.Name)
 	}
 	ca := *old
 	ca.State = state

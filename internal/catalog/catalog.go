@@ -147,10 +147,18 @@ func (c *Catalog) Run(ctx context.Context) error {
 	}
 }
 
+// bounded gives up a read in time for another one: a connection to a machine that is gone would hang for many minutes,
+// with everybody else who waits to load, and long after the database is back.
+func (c *Catalog) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, c.config.MaxAge/2)
+}
+
 // Poll asks for the version and loads the catalog if it has changed.
 func (c *Catalog) Poll(ctx context.Context) error {
 	c.loading.Lock()
 	defer c.loading.Unlock()
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	at := c.config.Now()
 	version, err := c.config.Store.CatalogVersion(ctx)
 	if err != nil {
@@ -167,6 +175,8 @@ func (c *Catalog) Poll(ctx context.Context) error {
 func (c *Catalog) Load(ctx context.Context) error {
 	c.loading.Lock()
 	defer c.loading.Unlock()
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	at := c.config.Now()
 	version, err := c.config.Store.CatalogVersion(ctx)
 	if err != nil {

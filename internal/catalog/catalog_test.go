@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,6 +134,47 @@ func TestFailsClosed(t *testing.T) {
 		}
 		store.set(func(s *shelf) { s.fails = nil })
 		<-time.After(2 * time.Second)
+		if err := c.Healthy(); err != nil {
+			t.Errorf("a database that is back: %v", err)
+		}
+	})
+}
+
+// hanging is a shelf whose reads hang, as those of a connection to a machine that is gone do, until they are given up.
+type hanging struct {
+	*shelf
+	hangs atomic.Bool
+}
+
+func (h *hanging) CatalogVersion(ctx context.Context) (int64, error) {
+	if h.hangs.Load() {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return h.shelf.CatalogVersion(ctx)
+}
+
+// A connection that hangs is given up, so that the catalog is current again soon after the database is back.
+func TestComesBackFromReadsThatHang(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &hanging{shelf: &shelf{version: 1}}
+		c := newCatalog(t, store, time.Now)
+		store.hangs.Store(true)
+		began := time.Now()
+		if err := c.Load(t.Context()); err == nil || time.Since(began) > 10*time.Second {
+			t.Errorf("a load returned %v after %s", err, time.Since(began))
+		}
+		store.hangs.Store(false)
+		go func() { _ = c.Run(t.Context()) }()
+		synctest.Wait()
+		store.hangs.Store(true)
+		<-time.After(time.Minute)
+		if err := c.Healthy(); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("a database that hangs: %v", err)
+		}
+		store.hangs.Store(false)
+		<-time.After(10 * time.Second)
 		if err := c.Healthy(); err != nil {
 			t.Errorf("a database that is back: %v", err)
 		}

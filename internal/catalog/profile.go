@@ -189,7 +189,7 @@ func checkIssuingCA(snapshot *Snapshot, p *pki.Profile) error {
 			WithHint("create an issuing CA under it: certloom ca create-issuing NAME --parent %s", ca.Name)
 	case ca.State == pki.Pending:
 		return fault.New(fault.Malformed, "CA %q is pending: it has no certificate yet", ca.Name).WithField(at).
-			WithHint("install the certificate that its outside root made: certloom ca install %s --certificate FILE", ca.Name)
+			WithHint("install the certificate that its outside root made: certloom ca install %s --certificate FILE --chain FILE", ca.Name)
 	case p.Template == pki.MeshIntermediate:
 		return checkPathLength(ca)
 	}
@@ -205,7 +205,7 @@ func checkPathLength(ca *pki.CA) error {
 	if certificate.MaxPathLen == 0 && certificate.MaxPathLenZero {
 		return fault.New(fault.Malformed, "CA %q has path length 0, so it cannot sign the CA certificates of template %s",
 			ca.Name, pki.MeshIntermediate).WithField("/issuingCa").
-			WithHint("create an issuing CA with --path-length 1")
+			WithHint("create an issuing CA with --path-length 1 under a root of path length 2 or more")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,8 @@ func (a *app) auditList() *cobra.Command {
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if query.Since, err = a.past("since", since); err != nil {
+			query.Since, err = a.past("since", since)
+			if err := errors.Join(err, oneOf("outcome", query.Outcome, "done", "refused")); err != nil {
 				return err
 			}
 			api, err := a.api()
@@ -80,11 +82,17 @@ func detail(e *apiv1.Event) string {
 	}
 	parts := make([]string, 0, len(e.Changes))
 	for _, c := range e.Changes {
-		if c.Old == "" {
+		switch {
+		case c.Old == "":
 			parts = append(parts, c.Field+"="+c.New)
-		} else {
+		case c.New == "":
+			parts = append(parts, c.Field+" was "+c.Old)
+		default:
 			parts = append(parts, c.Field+": "+c.Old+" → "+c.New)
 		}
+	}
+	if len(parts) == 0 && e.Profile != "" {
+		return "profile " + e.Profile
 	}
 	return strings.Join(parts, ", ")
 }

@@ -32,7 +32,7 @@ func (f *caFlags) add(cmd *cobra.Command, validity string) {
 	flags.StringVar(&f.create.CommonName, "common-name", "", "common name of the subject (default: NAME)")
 	flags.StringVar(&f.create.Organization, "organization", "", "organization of the subject")
 	flags.StringVar(&f.create.Validity, "validity", "", "lifetime, such as 3650d or 10y (default: "+validity+")")
-	flags.IntVar(&f.pathLength, "path-length", 0, "how many CAs may be below it (default: 1 for a root, 0 for an issuing CA)")
+	flags.IntVar(&f.pathLength, "path-length", 0, "how many CAs may be below it (default: 2 for a root, 0 for an issuing CA)")
 	flags.StringArrayVar(&f.trustDomains, "permit-trust-domain", nil, "name constraint: the only trust domain of SPIFFE IDs below it; may be repeated")
 	flags.StringArrayVar(&f.domains, "permit-dns", nil, "name constraint: the only domain of DNS names below it; may be repeated")
 	f.settings.add(cmd)
@@ -256,7 +256,7 @@ func (a *app) caGet() *cobra.Command {
 				return a.showCA(ca)
 			}
 			if ca.PEM == "" {
-				return withHint(fmt.Errorf("CA %q is pending: it has no certificate yet", ca.Name),
+				return WithHint(fmt.Errorf("CA %q is pending: it has no certificate yet", ca.Name),
 					"its CSR: certloom ca csr %s", ca.Name)
 			}
 			text := ca.PEM

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -50,14 +51,15 @@ func (f *certificateFilter) add(cmd *cobra.Command) {
 // resolve completes the query.
 func (f *certificateFilter) resolve(a *app, cmd *cobra.Command, api *apiv1.Client) (apiv1.CertificateQuery, error) {
 	q := f.query
-	var err1, err2, err3 error
+	var err1, err2 error
 	q.IssuedAfter, err1 = a.past("issued-after", f.issuedAfter)
 	q.ExpiresBefore, err2 = a.future("expires-before", f.expiresBefore)
-	if err := errors.Join(err1, err2); err != nil {
+	if err := errors.Join(err1, err2, oneOf("status", q.Status, "valid", "renewal-due", "expired", "revoked")); err != nil {
 		return q, err
 	}
-	q.Credential, err3 = credentialID(cmd.Context(), api, q.Credential)
-	return q, err3
+	var err error
+	q.Credential, err = credentialID(cmd.Context(), api, q.Credential)
+	return q, err
 }
 
 func (a *app) certificateList() *cobra.Command {
@@ -143,9 +145,13 @@ func (a *app) certificateGet() *cobra.Command {
 
 func (a *app) showCertificate(c *apiv1.Certificate) error {
 	return a.print(c, func() error {
-		lifetime := c.Granted
+		lifetime := rough(c.NotAfter.Sub(c.IssuedAt))
 		if c.Requested != "" && c.Requested != c.Granted {
-			lifetime += " (" + c.Requested + " were asked for)"
+			lifetime += " (" + c.Requested + " was asked for)"
+		}
+		renewAt := c.RenewAt
+		if c.Status == "revoked" || c.Status == "expired" {
+			renewAt = time.Time{} // too late
 		}
 		credential := c.Credential
 		if c.CredentialName != "" {
@@ -162,7 +168,7 @@ func (a *app) showCertificate(c *apiv1.Certificate) error {
 			field{"Issuing CA", c.IssuingCA},
 			field{"Not before", a.moment(c.NotBefore)},
 			field{"Not after", a.moment(c.NotAfter)},
-			field{"Renew at", a.moment(c.RenewAt)},
+			field{"Renew at", a.moment(renewAt)},
 			field{"Issued", a.moment(c.IssuedAt)},
 			field{"Lifetime", lifetime},
 			field{"Revoked", a.moment(c.RevokedAt)},
@@ -247,6 +253,10 @@ certificates above it.`,
 				return err
 			}
 			made, err := api.CreateCertificate(cmd.Context(), in)
+			if err != nil && keyOut != "" {
+				// There is no certificate for this key, and the file would be in the way of the next attempt.
+				err = errors.Join(err, os.Remove(keyOut))
+			}
 			if err != nil {
 				return err
 			}
@@ -268,6 +278,9 @@ certificates above it.`,
 
 // deliver prints or writes a new certificate.
 func (a *app) deliver(made *apiv1.NewCertificate, out string) error {
+	if c := &made.Certificate; c.Requested != "" && c.Requested != c.Granted {
+		a.note("The profile grants less than the %s that was asked for.", c.Requested)
+	}
 	if out != "" {
 		if err := os.WriteFile(out, []byte(made.PEM+made.ChainPEM), 0o644); err != nil { //nolint:gosec // certificates are public, and servers that run as somebody else read them
 			return fmt.Errorf("--out: %w", err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,9 @@ func args(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// NoArgs refuses arguments as the commands here do, for those that main adds.
+func NoArgs(cmd *cobra.Command, given []string) error { return args()(cmd, given) }
+
 // needs refuses to run without flags, all that are missing at once.
 func needs(cmd *cobra.Command, flags ...string) error {
 	var missing []string
@@ -136,6 +140,14 @@ func needs(cmd *cobra.Command, flags ...string) error {
 		return nil
 	}
 	return UsageError(fmt.Errorf("%s missing; usage: %s, examples: %s --help", strings.Join(missing, " and "), cmd.UseLine(), cmd.CommandPath()))
+}
+
+// oneOf refuses a flag's value that is not one of those that there are. "" is a flag that was not given.
+func oneOf(flag, value string, allowed ...string) error {
+	if value == "" || slices.Contains(allowed, value) {
+		return nil
+	}
+	return UsageError(fmt.Errorf("--%s %q is not one of %s", flag, value, strings.Join(allowed, ", ")))
 }
 
 // usageError is a command line that cannot be understood.

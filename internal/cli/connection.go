@@ -64,7 +64,7 @@ func (a *app) connect() (*connection, error) {
 		}
 	}
 	if c.server == "" {
-		return nil, withHint(errors.New("no server is known"),
+		return nil, WithHint(errors.New("no server is known"),
 			"start one here (certloom dev), sign in to one (certloom login --server URL --user NAME), or name one (--server, CERTLOOM_SERVER)")
 	}
 	return c, a.readFiles(c)
@@ -192,9 +192,13 @@ func (a *app) api() (*apiv1.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	api, err := a.dial(c) // first, since a server that is no https address is not helped by a token
+	if err != nil {
+		return nil, err
+	}
 	if c.token == "" {
-		return nil, withHint(fmt.Errorf("no token is known for %s", c.server),
+		return nil, WithHint(fmt.Errorf("no token is known for %s", c.server),
 			"sign in (certloom login --server %s --user NAME), or name a token (--token-file, CERTLOOM_TOKEN_FILE)", c.server)
 	}
-	return a.dial(c)
+	return api, nil
 }

@@ -180,5 +180,5 @@ func credentialID(ctx context.Context, api *apiv1.Client, text string) (string, 
 			return c.KeyID, nil
 		}
 	}
-	return "", withHint(fmt.Errorf("profile %q has no credential %q", profile, name), "list them: certloom credential list --profile %s", profile)
+	return "", WithHint(fmt.Errorf("profile %q has no credential %q", profile, name), "list them: certloom credential list --profile %s", profile)
 }

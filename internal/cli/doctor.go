@@ -226,7 +226,10 @@ func (d *doctor) judge(status *apiv1.Status) {
 	for _, ca := range status.CAs {
 		d.judgeCA(ca)
 	}
-	d.add("inventory", good, "", "%d certificates of %d identities, %d revoked", status.Counts.Certificates, status.Counts.Identities, status.Counts.Revoked)
+	if status.Ready { // otherwise it may not have been counted
+		d.add("inventory", good, "", "%s, %d revoked; identities: %d",
+			amount(status.Counts.Certificates, "certificate"), status.Counts.Revoked, status.Counts.Identities)
+	}
 }
 
 func (d *doctor) judgeCA(ca apiv1.StatusCA) {
@@ -234,7 +237,7 @@ func (d *doctor) judgeCA(ca apiv1.StatusCA) {
 	left := ca.NotAfter.Sub(d.Now())
 	switch {
 	case ca.State == "pending":
-		d.add(name, warning, "have its CSR signed (certloom ca csr "+ca.Name+"), then: certloom ca install "+ca.Name+" --certificate FILE",
+		d.add(name, warning, "have its CSR signed (certloom ca csr "+ca.Name+"), then: certloom ca install "+ca.Name+" --certificate FILE --chain FILE",
 			"waits for a certificate from an outside root")
 	case left <= 0:
 		d.add(name, failed, "create its successor (certloom ca create-issuing NAME --parent ROOT) and give it to the profiles (certloom profile update)",

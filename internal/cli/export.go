@@ -112,13 +112,13 @@ func (e *exportRun) run(ctx context.Context, api *apiv1.Client, query apiv1.Cert
 	if err != nil {
 		return errors.Join(err, os.Remove(file.Name()))
 	}
-	e.note("%d certificates are in %s.", e.count, out)
+	e.note("%s written to %s.", amount(e.count, "certificate"), out)
 	return nil
 }
 
 func (e *exportRun) copy(to io.Writer, from io.Reader) error {
 	if _, err := io.Copy(io.MultiWriter(to, e), from); err != nil {
-		return fmt.Errorf("export broke off after %d certificates: %w", e.count, err)
+		return fmt.Errorf("export broke off after %s: %w", amount(e.count, "certificate"), err)
 	}
 	if e.progress {
 		fmt.Fprint(e.Stderr, "\r\033[K")

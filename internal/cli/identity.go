@@ -27,6 +27,9 @@ lapsed (expired or revoked).`,
   certloom identity list --namespace payments --limit 0 -o json`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("status", query.Status, "ok", "renewal-due", "lapsing", "lapsed"); err != nil {
+				return err
+			}
 			api, err := a.api()
 			if err != nil {
 				return err

@@ -114,7 +114,7 @@ func (a *app) moment(t time.Time) string {
 // rough writes a duration in the unit that matters; years with days, since nobody wants to lose eleven months.
 func rough(d time.Duration) string {
 	const day = 24 * time.Hour
-	if d >= time.Minute {
+	if d >= 2*time.Minute {
 		d = d.Round(time.Minute) // what was made for 12h a moment ago expires in 12h, not in 11h
 	}
 	switch {
@@ -131,6 +131,14 @@ func rough(d time.Duration) string {
 	default:
 		return fmt.Sprintf("%dy%dd", d/(365*day), d/day%365)
 	}
+}
+
+// amount writes a number of things, whose name has a regular plural.
+func amount[N int | int64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // short cuts long opaque values in tables; -o json has them in full.
@@ -195,7 +203,7 @@ func collect[T any](a *app, limit int, what string, page func(after string, limi
 		case got.Next == "":
 			return items, nil
 		case limit > 0 && len(items) >= limit:
-			a.note("There may be more %s than these %d: --limit N shows more, --limit 0 all.", what, len(items))
+			a.note("There may be more %s: the list was cut at %d. --limit N shows more, --limit 0 all.", what, len(items))
 			return items, nil
 		}
 		after = got.Next

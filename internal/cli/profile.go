@@ -230,7 +230,7 @@ func (a *app) showProfile(p *apiv1.Profile) error {
 			{"Enrollment", p.Method},
 			{"State", p.State},
 			{"Directory", p.Directory},
-			{"Validity", fmt.Sprintf("%s, at most %s, up to %d%% shorter at random", r.Validity.Default, r.Validity.Max, r.Validity.JitterPercent)},
+			{"Validity", validity(&r.Validity)},
 			{"Trust domains", strings.Join(r.Names.SPIFFE.TrustDomains, ", ")},
 			{"SPIFFE allow", strings.Join(r.Names.SPIFFE.Allow, ", ")},
 			{"SPIFFE deny", strings.Join(r.Names.SPIFFE.Deny, ", ")},
@@ -244,7 +244,8 @@ func (a *app) showProfile(p *apiv1.Profile) error {
 			field{"IP allow", strings.Join(r.Names.IP.Allow, ", ")},
 			field{"IP deny", strings.Join(r.Names.IP.Deny, ", ")},
 			field{"Keys", strings.Join(r.Keys, ", ")},
-			field{"Key usage", strings.Join(append(append([]string{}, r.KeyUsage...), r.ExtKeyUsage...), ", ")},
+			field{"Key usage", strings.Join(r.KeyUsage, ", ")},
+			field{"Extended key usage", strings.Join(r.ExtKeyUsage, ", ")},
 			field{"Subject", r.Subject},
 			field{"Names at most", strconv.Itoa(r.MaxNames)})
 		if r.Challenges != nil {
@@ -254,6 +255,14 @@ func (a *app) showProfile(p *apiv1.Profile) error {
 		list = append(list, field{"Version", strconv.FormatInt(p.Version, 10)}, field{"Changed", a.moment(p.UpdatedAt)})
 		return a.fields(list...)
 	})
+}
+
+func validity(v *apiv1.Validity) string {
+	text := v.Default + ", at most " + v.Max
+	if v.JitterPercent > 0 {
+		text += fmt.Sprintf(", up to %d%% shorter at random", v.JitterPercent)
+	}
+	return text
 }
 
 func (a *app) profileClone() *cobra.Command {

@@ -27,7 +27,8 @@ type hinted struct {
 
 func (e *hinted) Unwrap() error { return e.error }
 
-func withHint(err error, format string, args ...any) error {
+// WithHint returns err with what to do about it, which PrintError shows.
+func WithHint(err error, format string, args ...any) error {
 	return &hinted{err, fmt.Sprintf(format, args...)}
 }
 

@@ -183,6 +183,7 @@ func TestCertificateSession(t *testing.T) {
 		"certificate request --profile ci --dns web.demo.svc --key-out DIR/key.pem -o json",
 		"certificate request --profile ci --dns web.demo.svc --key-out DIR/key.pem",
 		"certificate request --profile ci --dns www.example.com --key-out DIR/key-2.pem",
+		"certificate request --profile ci --dns www.demo.svc --key-out DIR/key-2.pem --out DIR/cert-2.pem --validity 365d",
 		"certificate request --profile ci",
 		"certificate request --profile istio --csr DIR/request.csr",
 	} {
@@ -215,7 +216,7 @@ func TestExportedFiles(t *testing.T) {
 	for name, want := range map[string]int{"all.json": 5, "all.csv": 5, "all.pem": 5} {
 		path := filepath.Join(d.dir, name)
 		r := d.run(t, "certificate", "export", "--out", path)
-		if r.code != 0 || r.stdout != "" || !strings.HasPrefix(r.stderr, fmt.Sprintf("%d certificates are in ", want)) {
+		if r.code != 0 || r.stdout != "" || !strings.HasPrefix(r.stderr, fmt.Sprintf("%d certificates written to ", want)) {
 			t.Errorf("%s: %+v", name, r)
 		}
 		if info, err := os.Stat(path); err != nil || info.Size() == 0 {

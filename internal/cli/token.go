@@ -132,8 +132,8 @@ func tokenID(tokens []apiv1.Token, text string) (string, error) {
 	case 1:
 		return named[0], nil
 	case 0:
-		return "", withHint(fmt.Errorf("there is no token %q that is not revoked", text), "list them: certloom token list")
+		return "", WithHint(fmt.Errorf("there is no token %q that is not revoked", text), "list them: certloom token list")
 	default:
-		return "", withHint(fmt.Errorf("%d tokens have the name %q", len(named), text), "name one by its ID: certloom token list")
+		return "", WithHint(fmt.Errorf("%d tokens have the name %q", len(named), text), "name one by its ID: certloom token list")
 	}
 }

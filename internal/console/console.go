@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,7 +73,8 @@ type startView struct {
 	Version   string
 	Directory string
 	API       string
-	CAs       []caView
+	CAs       []caView // roots first
+	Root      bool     // there is one among them
 }
 
 // caView is one CA on the start page.
@@ -97,8 +99,11 @@ func (c *Console) serveStart(w http.ResponseWriter, r *http.Request) {
 	for _, ca := range c.config.CAs() {
 		if entry, ok := c.caView(ca); ok {
 			view.CAs = append(view.CAs, entry)
+			view.Root = view.Root || ca.Kind == pki.RootCA
 		}
 	}
+	// Whoever comes for something to trust should not have to search.
+	slices.SortStableFunc(view.CAs, func(a, b caView) int { return strings.Compare(b.Kind, a.Kind) })
 	var page bytes.Buffer
 	if err := c.start.Execute(&page, view); err != nil {
 		// A template that does not fit its view is a bug that the tests find; the reader is told no more than that.
@@ -140,13 +145,14 @@ func left(d time.Duration) string {
 	switch {
 	case d <= 0:
 		return "expired"
+	case d < 2*time.Hour:
+		return "within 2 hours"
 	case d < 2*day:
 		return fmt.Sprintf("in %d hours", d/time.Hour)
 	case d < 730*day:
 		return fmt.Sprintf("in %d days", d/day)
 	default:
 		return fmt.Sprintf("in %d years", (d+year/2)/year) // a CA that was made for 10 years just now has 10 years left
-
 	}
 }
 

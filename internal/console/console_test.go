@@ -47,9 +47,11 @@ func TestStartPage(t *testing.T) {
 			},
 			[]string{"There is no CA yet", `class="state"`, "<script", "style="},
 		},
-		"suspended": {[]*pki.CA{&suspended}, []string{`<span class="state">suspended</span>`}, nil},
-		"pending":   {[]*pki.CA{&pending}, nil, []string{"waiting"}},
-		"none":      {nil, []string{"certloom ca create-root NAME"}, []string{"<table>"}},
+		"root first":   {[]*pki.CA{h.Issuing, h.Root}, []string{"Trust the root"}, []string{"kept elsewhere"}},
+		"outside root": {[]*pki.CA{h.Issuing}, []string{"kept elsewhere"}, []string{"Trust the root"}},
+		"suspended":    {[]*pki.CA{&suspended}, []string{`<span class="state">suspended</span>`}, nil},
+		"pending":      {[]*pki.CA{&pending}, nil, []string{"waiting"}},
+		"none":         {nil, []string{"certloom ca create-root NAME"}, []string{"<table>"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -65,6 +67,9 @@ func TestStartPage(t *testing.T) {
 				if !strings.Contains(answer.Body.String(), want) {
 					t.Errorf("%q is missing in:\n%s", want, answer.Body)
 				}
+			}
+			if root, issuing := strings.Index(answer.Body.String(), "<td>root"), strings.Index(answer.Body.String(), "<td>issuing"); issuing >= 0 && root > issuing {
+				t.Error("the root is below an issuing CA")
 			}
 			for _, not := range tt.without {
 				if strings.Contains(answer.Body.String(), not) {

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"net/url"
@@ -109,50 +108,19 @@ func (i *Issuer) make(ca *authority, r *Request, accepted *policy.Accepted, span
 		return nil, err
 	}
 	// 5. and 6. The linter reads the very bytes that the key will sign, and signs nothing else.
-	key := &stopwatch{Signer: ca.key, now: i.config.Now}
-	linter, err := lint.NewSigner(key, ca.issuer, want)
+	linter, err := lint.NewSigner(ca.key, ca.issuer, want, i.config.Now)
 	if err != nil {
 		return nil, err
 	}
-	judge := &judgeWatch{Signer: linter, now: i.config.Now}
-	der, err := x509.CreateCertificate(i.config.Random, certificate, ca.certificate, r.CSR.PublicKey, judge)
+	der, err := linter.Finish(x509.CreateCertificate(i.config.Random, certificate, ca.certificate, r.CSR.PublicKey, linter))
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
-	i.metrics.took(stageSign, key.took)
-	i.metrics.took(stageLint, judge.took-key.took)
-	i.metrics.took(stageBuild, i.config.Now().Sub(begin)-judge.took)
+	judging, signing := linter.Took()
+	i.metrics.took(stageSign, signing)
+	i.metrics.took(stageLint, judging)
+	i.metrics.took(stageBuild, i.config.Now().Sub(begin)-judging-signing)
 	return record(r, accepted, span, want, ca, der, now), nil
-}
-
-// stopwatch measures how long a key takes to sign.
-type stopwatch struct {
-	crypto.Signer
-	now  func() time.Time
-	took time.Duration
-}
-
-// Sign signs.
-func (s *stopwatch) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	begin := s.now()
-	signature, err := s.Signer.Sign(random, digest, opts)
-	s.took += s.now().Sub(begin)
-	return signature, err
-}
-
-// judgeWatch measures how long judging and signing take together.
-type judgeWatch struct {
-	*lint.Signer
-	now  func() time.Time
-	took time.Duration
-}
-
-// SignMessage judges and signs.
-func (w *judgeWatch) SignMessage(random io.Reader, tbs []byte, opts crypto.SignerOpts) ([]byte, error) {
-	begin := w.now()
-	signature, err := w.Signer.SignMessage(random, tbs, opts)
-	w.took += w.now().Sub(begin)
-	return signature, err
 }
 
 // decide puts together what the certificate must be: names and subject from policy, everything else from the profile.

@@ -77,7 +77,7 @@ const caBackdate = time.Hour
 
 // Path lengths when nothing is asked for.
 const (
-	defaultRootPathLen    = 1
+	defaultRootPathLen    = 2 // a mesh's own CA fits below an issuing CA: a root cannot be changed once it is trusted
 	defaultIssuingPathLen = 0
 	maxPathLen            = 10 // nothing sensible has more; verifiers give up long before
 )

@@ -108,8 +108,11 @@ func (a *Authority) CreateIssuing(ctx context.Context, o IssuingOptions, by audi
 // parent opens the CA that is to sign, if it may.
 func (a *Authority) parent(ctx context.Context, ca *pki.CA, s *spec) (*authority, error) {
 	if ca.State != pki.Active || ca.Certificate == nil {
-		return nil, fault.New(fault.Conflict, "CA %q is %s, so it signs nothing", ca.Name, ca.State).
-			WithField("/parent").WithHint("activate it: certloom ca activate %s", ca.Name)
+		err := fault.New(fault.Conflict, "CA %q is %s, so it signs nothing", ca.Name, ca.State).WithField("/parent")
+		if ca.State == pki.Suspended {
+			return nil, err.WithHint("activate it: certloom ca activate %s", ca.Name)
+		}
+		return nil, err.WithHint("install the certificate that its outside root made: certloom ca install %s --certificate FILE --chain FILE", ca.Name)
 	}
 	chain, err := parseChain(append([][]byte{ca.Certificate}, ca.Chain...))
 	if err != nil {
@@ -121,9 +124,11 @@ func (a *Authority) parent(ctx context.Context, ca *pki.CA, s *spec) (*authority
 	}
 	switch depth := issuer.Depth(); {
 	case depth == 0:
-		return nil, fault.New(fault.Conflict, "CA %q has path length 0, so it can sign no CA", ca.Name).WithField("/parent")
+		return nil, fault.New(fault.Conflict, "CA %q has path length 0, so it can sign no CA", ca.Name).
+			WithField("/parent").WithHint("name a root, or an issuing CA that was made with a --path-length above 0")
 	case depth > 0 && s.pathLen >= depth:
-		return nil, fault.New(fault.Conflict, "path length %d is not below %d, that of CA %q", s.pathLen, depth, ca.Name).WithField("/pathLength")
+		return nil, fault.New(fault.Conflict, "path length %d is not below %d, that of CA %q", s.pathLen, depth, ca.Name).
+			WithField("/pathLength").WithHint("create a root with --path-length %d", s.pathLen+1)
 	case chain[0].Subject.String() == (pkix.Name{CommonName: s.CommonName, Organization: organization(s.Organization)}).String():
 		return nil, fault.New(fault.Conflict, "subject %q is that of CA %q already; verifiers would take one for the other", chain[0].Subject, ca.Name).
 			WithField("/commonName")
@@ -218,13 +223,22 @@ func (a *Authority) signCA(
 	if above == nil {
 		above = certificate
 	}
-	linter, err := lint.NewSigner(key, issuer, w)
+	linter, err := lint.NewSigner(key, issuer, w, a.config.Now)
 	if err != nil {
 		return nil, err
 	}
-	der, err := x509.CreateCertificate(a.config.Random, certificate, above, public, linter)
+	der, err := linter.Finish(x509.CreateCertificate(a.config.Random, certificate, above, public, linter))
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate of CA: %w", err)
+	}
+	// There are few of these, and each must be right for years.
+	signed, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate of CA: %w", err)
+	}
+	signer := &x509.Certificate{PublicKey: key.Public()}
+	if err := signer.CheckSignature(signed.SignatureAlgorithm, signed.RawTBSCertificate, signed.Signature); err != nil {
+		return nil, fmt.Errorf("check certificate of CA: %w", err)
 	}
 	return der, nil
 }

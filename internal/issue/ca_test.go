@@ -172,7 +172,7 @@ func TestCreateRootAndIssuing(t *testing.T) {
 	if root.Kind != pki.RootCA || root.State != pki.Active || root.KeyAlgorithm != pki.ECDSAP256 || root.ParentID != "" || len(root.Chain) != 0 {
 		t.Errorf("root = %+v", root)
 	}
-	if c.Subject.String() != "CN=Example root,O=Example" || !c.IsCA || c.MaxPathLen != 1 || c.CheckSignatureFrom(c) != nil ||
+	if c.Subject.String() != "CN=Example root,O=Example" || !c.IsCA || c.MaxPathLen != 2 || c.CheckSignatureFrom(c) != nil ||
 		!c.NotAfter.Equal(testca.Now().AddDate(0, 0, 3650)) || len(c.CRLDistributionPoints) != 0 || len(c.Extensions) != 3 {
 		t.Errorf("root certificate = %s, path length %d, until %s, extensions %v", c.Subject, c.MaxPathLen, c.NotAfter, c.Extensions)
 	}
@@ -213,7 +213,7 @@ func TestCreateRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.ledger.cas[2].State = pki.Suspended
-	minus, one, many := -1, 1, 11
+	minus, two, many := -1, 2, 11
 	for name, test := range map[string]struct {
 		options issue.IssuingOptions
 		kind    fault.Kind
@@ -227,7 +227,7 @@ func TestCreateRefuses(t *testing.T) {
 		"refuses/suspended-parent":   {issue.IssuingOptions{Options: issue.Options{Name: "x"}, Parent: suspended.ID}, fault.Conflict, "suspended"},
 		"refuses/pending-parent":     {issue.IssuingOptions{Options: issue.Options{Name: "x"}, Parent: pending.ID}, fault.Conflict, "pending"},
 		"refuses/parent-path-length": {issue.IssuingOptions{Options: issue.Options{Name: "x"}, Parent: issuing.ID}, fault.Conflict, "path length 0"},
-		"refuses/path-length":        {issue.IssuingOptions{Options: issue.Options{Name: "x", PathLen: &one}, Parent: root.ID}, fault.Conflict, "path length 1"},
+		"refuses/path-length":        {issue.IssuingOptions{Options: issue.Options{Name: "x", PathLen: &two}, Parent: root.ID}, fault.Conflict, "path length 2"},
 		"refuses/negative-length":    {issue.IssuingOptions{Options: issue.Options{Name: "x", PathLen: &minus}, Parent: root.ID}, fault.Malformed, "path length -1"},
 		"refuses/huge-length":        {issue.IssuingOptions{Options: issue.Options{Name: "x", PathLen: &many}, Parent: root.ID}, fault.Malformed, "path length 11"},
 		"refuses/outliving-parent":   {issue.IssuingOptions{Options: issue.Options{Name: "x", Validity: pki.Duration(48 * time.Hour)}, Parent: root.ID}, fault.Malformed, "after CA"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,6 +80,7 @@ type Request struct {
 	Account     *pki.Account    // nil when it is not ACME
 	Order       pki.OrderID     // "" when it is not ACME: such a request is not idempotent
 	Identifiers []pki.Identifier
+	ByChallenge bool      // control of each identifier must have been proved in this order
 	NotBefore   time.Time // zero when the client did not say
 	NotAfter    time.Time
 	Replaces    string // ARI certificate identifier of the predecessor; grants nothing
@@ -215,6 +217,8 @@ func authorize(facts *pki.FinalizeFacts, r *Request) error {
 		return fault.New(fault.Unauthorized, "EAB credential %q of profile %q is revoked or has expired", r.Credential.Name, r.Profile.Name)
 	case !facts.ProfileActive || r.Profile.State != pki.Active:
 		return fault.New(fault.Unauthorized, "certificate profile %q is suspended", r.Profile.Name)
+	case r.ByChallenge && len(facts.Proved) < len(r.Identifiers):
+		return fault.New(fault.OrderNotReady, "order is not ready: control of %s has not been proved (RFC 8555 section 7.4)", unproved(facts.Proved, r.Identifiers))
 	case len(facts.Deactivated) > 0:
 		return fault.New(fault.Unauthorized, "the authorization for %s was deactivated; make a new order", deactivated(facts.Deactivated, r.Identifiers))
 	case facts.AccountKey || (r.Account != nil && r.CSR.Thumbprint == r.Account.Thumbprint):
@@ -225,6 +229,16 @@ func authorize(facts *pki.FinalizeFacts, r *Request) error {
 		return fault.New(fault.BadPublicKey, "CSR's key is blocked: a certificate of the same key was revoked for keyCompromise; make a new key")
 	}
 	return nil
+}
+
+// unproved returns the first identifier that is not among the proved ones.
+func unproved(proved []int, ids []pki.Identifier) string {
+	for i := range ids {
+		if !slices.Contains(proved, i) {
+			return ids[i].String()
+		}
+	}
+	return "an identifier"
 }
 
 func deactivated(indexes []int, ids []pki.Identifier) string {

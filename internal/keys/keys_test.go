@@ -288,6 +288,10 @@ func TestGenerate(t *testing.T) {
 			if public, ok := opened.Public().(interface{ Equal(x crypto.PublicKey) bool }); !ok || !public.Equal(signer.Public()) {
 				t.Error("the key that was opened is another one")
 			}
+			says, ok := opened.(interface{ Dependable() bool })
+			if rsa := alg == pki.RSA3072 || alg == pki.RSA4096; !ok || says.Dependable() == rsa {
+				t.Errorf("signatures need a check: %t", rsa)
+			}
 			for _, s := range []crypto.Signer{signer, opened} {
 				if _, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, s); err != nil {
 					t.Errorf("sign: %v", err)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +34,17 @@ func (s signer) Public() crypto.PublicKey { return s.key.Public() }
 // Sign signs a digest, or a message with Ed25519.
 func (s signer) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return s.key.Sign(random, digest, opts)
+}
+
+// Dependable reports whether a signature need not be checked before it is used: the key is in this process, and an error
+// of the processor does not give it away, as it does an RSA key that is used by way of its primes.
+func (s signer) Dependable() bool {
+	switch s.key.(type) {
+	case *ecdsa.PrivateKey, ed25519.PrivateKey:
+		return true
+	default:
+		return false
+	}
 }
 
 // Algorithms returns the key algorithms that a CA may have, the default first.
@@ -121,7 +133,7 @@ func Algorithm(key crypto.PublicKey) (pki.KeyAlgorithm, error) {
 		case elliptic.P384():
 			return pki.ECDSAP384, nil
 		}
-		return "", fmt.Errorf("key on curve %s is not one of %v, which a CA may have", key.Curve.Params().Name, Algorithms())
+		return "", notForCAs("key on curve %s", key.Curve.Params().Name)
 	case *rsa.PublicKey:
 		switch key.N.BitLen() {
 		case 3072:
@@ -129,12 +141,21 @@ func Algorithm(key crypto.PublicKey) (pki.KeyAlgorithm, error) {
 		case 4096:
 			return pki.RSA4096, nil
 		}
-		return "", fmt.Errorf("RSA key of %d bits is not one of %v, which a CA may have", key.N.BitLen(), Algorithms())
+		return "", notForCAs("RSA key of %d bits", key.N.BitLen())
 	case ed25519.PublicKey:
 		return pki.Ed25519, nil
 	default:
-		return "", fmt.Errorf("key of type %T is not one of %v, which a CA may have", key, Algorithms())
+		return "", notForCAs("key of type %T", key)
 	}
+}
+
+// notForCAs refuses a key of a kind that a CA may not have.
+func notForCAs(format string, args ...any) error {
+	names := make([]string, 0, len(Algorithms()))
+	for _, algorithm := range Algorithms() {
+		names = append(names, string(algorithm))
+	}
+	return fmt.Errorf("%s is not one of %s, which a CA may have", fmt.Sprintf(format, args...), strings.Join(names, ", "))
 }
 
 // Config is what a Signers needs.

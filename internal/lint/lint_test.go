@@ -182,11 +182,11 @@ func TestCheckRefuses(t *testing.T) {
 			if err == nil || fault.From(err).Kind != fault.Internal {
 				t.Errorf("Check = %v, want an internal error", err)
 			}
-			signer, err := lint.NewSigner(h.IssuingKey, issuer, want)
+			signer, err := lint.NewSigner(h.IssuingKey, issuer, want, time.Now)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if der, err := x509.CreateCertificate(rand.Reader, template, h.IssuingCert, key.Public(), signer); err == nil {
+			if der, err := signer.Finish(x509.CreateCertificate(rand.Reader, template, h.IssuingCert, key.Public(), signer)); err == nil {
 				t.Errorf("a certificate was signed: %x", der)
 			}
 		})
@@ -317,20 +317,20 @@ func TestSignerSignsOnce(t *testing.T) {
 	t.Parallel()
 	h, key := testca.New(t), testca.Key(t)
 	want, template := leaf(t, h, key)
-	signer, err := lint.NewSigner(h.IssuingKey, issuerOf(t, h), want)
+	signer, err := lint.NewSigner(h.IssuingKey, issuerOf(t, h), want, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := signer.Sign(rand.Reader, make([]byte, 32), crypto.SHA256); err == nil {
 		t.Error("a digest was signed")
 	}
-	if _, err := x509.CreateCertificate(rand.Reader, template, h.IssuingCert, key.Public(), signer); err != nil {
+	if _, err := signer.Finish(x509.CreateCertificate(rand.Reader, template, h.IssuingCert, key.Public(), signer)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := x509.CreateCertificate(rand.Reader, template, h.IssuingCert, key.Public(), signer); err == nil {
+	if _, err := signer.Finish(x509.CreateCertificate(rand.Reader, template, h.IssuingCert, key.Public(), signer)); err == nil {
 		t.Error("a second certificate was signed")
 	}
-	if _, err := lint.NewSigner(h.RootKey, issuerOf(t, h), want); err == nil {
+	if _, err := lint.NewSigner(h.RootKey, issuerOf(t, h), want, time.Now); err == nil {
 		t.Error("a key that is not the CA's was accepted")
 	}
 }

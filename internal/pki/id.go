@@ -21,10 +21,6 @@ type (
 	AccountID string
 	// OrderID names an ACME order, whether it has a row or lives in a sealed token.
 	OrderID string
-	// AuthzID names an ACME authorization that has a row.
-	AuthzID string
-	// ChallengeID names a challenge of such an authorization.
-	ChallengeID string
 	// TokenID names an API token; the secret part is never an identifier.
 	TokenID string
 	// KeyID names a sealed private key.

@@ -50,7 +50,8 @@ type FinalizeFacts struct {
 	AccountKey   bool         // the CSR's key is the key of an ACME account (RFC 8555 section 11.1)
 	BlockedKey   bool         // a certificate of the same key was revoked for keyCompromise
 	CAKey        bool         // the CSR's key is the key of a CA of ours
-	Deactivated  []int        // indexes of the sealed order's deactivated authorizations
+	Deactivated  []int        // indexes of the order's deactivated authorizations
+	Proved       []int        // indexes of those that were proved by challenge and are not deactivated
 	AccountState ACMEStatus   // the account's status in storage now, "" when there is no such account
 	// CredentialUsable is false when the credential is revoked, expired or not there; "" as credential is usable.
 	CredentialUsable bool

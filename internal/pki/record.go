@@ -91,45 +91,36 @@ type Account struct {
 	CreatedAt    time.Time
 }
 
-// Order is an ACME order (RFC 8555 section 7.1.3). Pre-authorized orders exist only as sealed tokens until they
-// are finalized; the others have a row.
+// Order is an ACME order (RFC 8555 section 7.1.3). It says what was asked for and never changes. Most orders exist
+// only as sealed tokens; those that are too large for a URL have a row.
 type Order struct {
-	ID             OrderID
-	AccountID      AccountID
-	CredentialID   CredentialID
-	ProfileID      ProfileID
-	Identifiers    []Identifier
-	NotBefore      time.Time // as requested, zero when absent
-	NotAfter       time.Time
-	Replaces       string // ARI certificate identifier (RFC 9773 section 5)
-	Expires        time.Time
-	CreatedAt      time.Time
-	Error          *Problem
-	Authorizations []Authorization // of an order with a row
-	Sealed         bool            // it has no row
+	ID           OrderID
+	AccountID    AccountID
+	CredentialID CredentialID
+	ProfileID    ProfileID
+	Identifiers  []Identifier
+	Challenges   []string  // types by which each name may be proved; none: the names are pre-authorized
+	NotBefore    time.Time // as requested, zero when absent
+	NotAfter     time.Time
+	Replaces     string // ARI certificate identifier (RFC 9773 section 5)
+	Expires      time.Time
+	CreatedAt    time.Time
+	Sealed       bool // it has no row
 }
 
-// Authorization is an ACME authorization with a row (RFC 8555 section 7.1.4). It belongs to one order.
-type Authorization struct {
-	ID         AuthzID
-	OrderID    OrderID
-	AccountID  AccountID
-	Identifier Identifier // without "*."
-	Wildcard   bool
-	Status     ACMEStatus
-	Expires    time.Time
-	Challenges []Challenge
-}
-
-// Challenge is an ACME challenge (RFC 8555 section 8).
-type Challenge struct {
-	ID          ChallengeID
-	AuthzID     AuthzID
-	Type        string // http-01, dns-01, tls-alpn-01
-	Token       string
-	Status      ACMEStatus
-	ValidatedAt time.Time
-	Error       *Problem
+// Proof is what has become of one of an order's authorizations (RFC 8555 section 7.1.4). There is none as long as
+// nothing has.
+type Proof struct {
+	OrderID     OrderID
+	AccountID   AccountID
+	Index       int        // of the identifier in the order
+	Name        string     // the identifier's value, with "*."
+	Type        string     // of the challenge: http-01, dns-01, tls-alpn-01; "" when none was tried
+	Status      ACMEStatus // of the challenge: processing, valid or invalid; "" when none was tried
+	At          time.Time  // since when it has that status
+	Error       *Problem   // why it is invalid
+	Deactivated bool       // by the client
+	Expires     time.Time  // of the order
 }
 
 // Problem is a stored problem document (RFC 7807): what a client is shown of a failed validation.

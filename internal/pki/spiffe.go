@@ -40,8 +40,8 @@ func ParseSPIFFEID(uri string) (SPIFFEID, error) {
 		return refuse(`does not begin with "spiffe://"`)
 	}
 	domain, path, _ := strings.Cut(rest, "/")
-	if err := CheckTrustDomain(domain); err != nil {
-		return refuse("has a bad trust domain: " + err.Error())
+	if rule := trustDomainRule(domain); rule != "" {
+		return refuse("has a bad trust domain: it " + rule)
 	}
 	segments := strings.Split(path, "/")
 	for _, segment := range segments {
@@ -76,18 +76,26 @@ func ParseAgentURI(uri string) (trustDomain string, id CredentialID, err error) 
 }
 
 // CheckTrustDomain checks a trust domain name: lower-case letters, digits, dots, hyphens and underscores, 1 to 255
-// octets (SPIFFE ID specification, section 2.1).
+// octets (SPIFFE ID specification, section 2.1). The error is one sentence naming the value and the rule.
 func CheckTrustDomain(domain string) error {
+	if rule := trustDomainRule(domain); rule != "" {
+		return fmt.Errorf("trust domain %.60q %s", domain, rule)
+	}
+	return nil
+}
+
+// trustDomainRule is the end of a sentence that begins with the trust domain, or "" if nothing is wrong with it.
+func trustDomainRule(domain string) string {
 	if domain == "" || len(domain) > 255 {
-		return fmt.Errorf("trust domain %.60q has %d octets, not 1 to 255", domain, len(domain))
+		return fmt.Sprintf("has %d octets, not 1 to 255", len(domain))
 	}
 	for i := range len(domain) {
 		c := domain[i]
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
-			return fmt.Errorf("character %q is not one of a-z, 0-9, '.', '-', '_'", c)
+			return fmt.Sprintf("has character %q, which is not one of a-z, 0-9, '.', '-', '_'", c)
 		}
 	}
-	return nil
+	return ""
 }
 
 // checkSegment checks one path segment (SPIFFE ID specification, section 2.2).

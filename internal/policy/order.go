@@ -105,6 +105,8 @@ func join(refused []fault.Subproblem, total int) error {
 	} else {
 		err = fault.New(kind, "%d of %d identifiers are refused; the first: %s", len(refused), total, refused[0].Public)
 	}
-	err.Subproblems = refused
+	if total > 1 { // of a single identifier it would only say the same again, and clients show both
+		err.Subproblems = refused
+	}
 	return err
 }

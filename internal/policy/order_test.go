@@ -212,7 +212,10 @@ func TestEachIdentifierIsJudged(t *testing.T) {
 				err := policy.CheckIdentifiers(p, credential(nil), ids)
 				wantFault(t, err, kind, "")
 				problems := fault.From(err).Subproblems
-				if len(problems) != 1 || problems[0].Identifier != id || problems[0].Kind != kind || problems[0].Public == "" {
+				if total == 1 && len(problems) == 0 {
+					continue // it would only say the same again
+				}
+				if len(problems) != 1 || total == 1 || problems[0].Identifier != id || problems[0].Kind != kind || problems[0].Public == "" {
 					t.Errorf("%d of %d: subproblems %+v", k, total, problems)
 				}
 			}

@@ -82,7 +82,7 @@ const listMax = 5
 func list[T any](values []T) string {
 	var b strings.Builder
 	for i, value := range values {
-		if i == listMax {
+		if i == listMax && len(values) > listMax+1 { // "and 1 more" would be no shorter than that one
 			fmt.Fprintf(&b, " and %d more", len(values)-listMax)
 			break
 		}

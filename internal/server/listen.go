@@ -37,6 +37,9 @@ func Bind(ctx context.Context, l config.Listen) (*Listeners, error) {
 		}
 		listener, err := network.Listen(ctx, "tcp", item.address)
 		if err != nil {
+			if op, ok := errors.AsType[*net.OpError](err); ok {
+				err = op.Err // without the address, once more
+			}
 			problems = append(problems, fmt.Errorf("%s: cannot listen on %s: %w", item.setting, item.address, err))
 			continue
 		}

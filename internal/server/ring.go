@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/seal"
 	"github.com/certloom/certloom/internal/telemetry"
@@ -80,7 +81,8 @@ func (p *Parts) addRingKey(ctx context.Context, id uint32) ([]pki.SealKey, error
 	if err != nil {
 		return nil, fmt.Errorf("seal ring key: %w", err)
 	}
-	if err := p.Store.AddSealKey(ctx, pki.SealKey{ID: id, Sealed: sealed, CreatedAt: p.Now()}); err != nil {
+	err = p.Store.AddSealKey(ctx, pki.SealKey{ID: id, Sealed: sealed, CreatedAt: p.Now()})
+	if err != nil && !fault.Is(err, fault.Conflict) {
 		return nil, fmt.Errorf("store ring key: %w", err)
 	}
 	stored, err := p.Store.SealKeys(ctx)

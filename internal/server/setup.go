@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/auth"
@@ -154,23 +155,30 @@ func (p *Parts) setupAdmin(ctx context.Context, c *Connection, file string) erro
 // passwordBytes is how much randomness a password has that a set-up makes.
 const passwordBytes = 18
 
-// setupCredential returns the EAB credential of a profile with the given name, making it unless it is there.
+// setupCredential returns the EAB credential of a profile with the given name, making it unless it is there. When it
+// was revoked, another one takes its place: "dev-2" for "dev".
 func (p *Parts) setupCredential(ctx context.Context, profile *pki.Profile, name string) (ACMECredential, error) {
 	made := ACMECredential{DirectoryURL: p.baseURL() + "/acme/directory"}
-	for _, c := range p.Catalog.Snapshot().CredentialsOf(profile.ID) {
-		if c.Name != name || c.State != pki.Active {
-			continue
+	known := p.Catalog.Snapshot().CredentialsOf(profile.ID)
+	free := name
+	for n := 2; ; n++ {
+		at := slices.IndexFunc(known, func(c *pki.Credential) bool { return c.Name == free })
+		if at < 0 {
+			break
 		}
-		key, err := p.Catalog.CredentialKey(ctx, c)
-		if err != nil {
-			return made, fmt.Errorf("open credential %s: %w", name, err)
+		if known[at].Usable(p.Now()) {
+			key, err := p.Catalog.CredentialKey(ctx, known[at])
+			if err != nil {
+				return made, fmt.Errorf("open credential %s: %w", free, err)
+			}
+			made.KeyID, made.HMACKey = string(known[at].ID), base64.RawURLEncoding.EncodeToString(key)
+			return made, nil
 		}
-		made.KeyID, made.HMACKey = string(c.ID), base64.RawURLEncoding.EncodeToString(key)
-		return made, nil
+		free = fmt.Sprintf("%s-%d", name, n)
 	}
-	c, key, err := p.Catalog.CreateCredential(ctx, catalog.NewCredential{ProfileID: profile.ID, Name: name}, setupActor())
+	c, key, err := p.Catalog.CreateCredential(ctx, catalog.NewCredential{ProfileID: profile.ID, Name: free}, setupActor())
 	if err != nil {
-		return made, fmt.Errorf("create credential %s: %w", name, err)
+		return made, fmt.Errorf("create credential %s: %w", free, err)
 	}
 	made.KeyID, made.HMACKey = string(c.ID), base64.RawURLEncoding.EncodeToString(key)
 	return made, nil
@@ -194,8 +202,24 @@ func writeFile(path string, content []byte, mode os.FileMode) error {
 	if err == nil {
 		err = os.Rename(temporary.Name(), path)
 	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(path))
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// syncFolder makes a new name in a folder durable: what the database says next, sealed under a key in that file, is
+// worth nothing without it.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open folder: %w", err)
+	}
+	if err := errors.Join(folder.Sync(), folder.Close()); err != nil {
+		return fmt.Errorf("sync folder: %w", err)
 	}
 	return nil
 }

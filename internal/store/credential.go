@@ -115,8 +115,8 @@ func (s *Store) TouchCredential(ctx context.Context, id pki.CredentialID, at tim
 // credentialAccepts locks the credential that a new account names, and refuses when it is revoked or has all the
 // accounts that it may have. Deactivated accounts do not count.
 func (t *tx) credentialAccepts(ctx context.Context, id pki.CredentialID, maxAccounts int) error {
-	var state string
-	err := t.queryRow(ctx, `SELECT state FROM credential WHERE id = $1`+t.forUpdate(), string(id)).Scan(&state)
+	var state, name string
+	err := t.queryRow(ctx, `SELECT state, name FROM credential WHERE id = $1`+t.forUpdate(), string(id)).Scan(&state, &name)
 	switch {
 	case errors.Is(err, sql.ErrNoRows) || err == nil && state != string(pki.Active):
 		return fault.New(fault.Unauthorized, "EAB credential %.80q is revoked or unknown", id)
@@ -131,7 +131,7 @@ func (t *tx) credentialAccepts(ctx context.Context, id pki.CredentialID, maxAcco
 	case err != nil:
 		return fmt.Errorf("count accounts: %w", err)
 	case n >= int64(maxAccounts):
-		return fault.New(fault.Unauthorized, "EAB credential %.80q has %d of %d accounts", id, n, maxAccounts).
+		return fault.New(fault.Unauthorized, "EAB credential %q has %d of at most %d accounts", name, n, maxAccounts).
 			WithHint("deactivate an account or create the credential with a higher limit")
 	}
 	return nil

@@ -17,25 +17,26 @@ func (s *Store) FinalizeFacts(ctx context.Context, order pki.OrderID, account pk
 	profile pki.ProfileID, thumbprint string, spkiHash [32]byte, now time.Time,
 ) (*pki.FinalizeFacts, error) {
 	var facts pki.FinalizeFacts
-	var deactivated string
+	var proofs string
 	var certificate int64
 	err := s.queryRow(ctx, `SELECT
 		coalesce((SELECT id FROM certificate WHERE order_id = $1 AND order_id <> ''), 0),
 		EXISTS (SELECT 1 FROM account WHERE thumbprint = $2),
 		EXISTS (SELECT 1 FROM blocked_key WHERE spki_hash = $3),
 		EXISTS (SELECT 1 FROM ca WHERE spki_hash = $3),
-		coalesce((SELECT string_agg(CAST(position AS TEXT), ',') FROM sealed_deactivation WHERE order_id = $1), ''),
+		coalesce((SELECT string_agg(CASE WHEN deactivated = 1 THEN 'd' ELSE substr(status, 1, 1) END || CAST(position AS TEXT), ',')
+			FROM proof WHERE order_id = $1), ''),
 		coalesce((SELECT status FROM account WHERE id = $4), ''),
 		$5 = '' OR EXISTS (SELECT 1 FROM credential WHERE id = $5 AND state = 'active'
 			AND (expires_at = 0 OR expires_at > $6)),
 		EXISTS (SELECT 1 FROM profile WHERE id = $7 AND state = 'active')`,
 		string(order), thumbprint, spkiHash[:], string(account), string(credential), micros(now), string(profile)).
-		Scan(&certificate, &facts.AccountKey, &facts.BlockedKey, &facts.CAKey, &deactivated, &facts.AccountState,
+		Scan(&certificate, &facts.AccountKey, &facts.BlockedKey, &facts.CAKey, &proofs, &facts.AccountState,
 			&facts.CredentialUsable, &facts.ProfileActive)
 	if err != nil {
 		return nil, s.readError("read facts", err)
 	}
-	if facts.Deactivated, err = positions(deactivated); err != nil {
+	if err := readProofs(proofs, &facts); err != nil {
 		return nil, err
 	}
 	if certificate == 0 {
@@ -45,19 +46,27 @@ func (s *Store) FinalizeFacts(ctx context.Context, order pki.OrderID, account pk
 	return &facts, err
 }
 
-// positions reads "2,0" and returns them in order.
-func positions(list string) ([]int, error) {
+// readProofs reads "v2,d0": the authorizations of an order with the first letters of their states.
+func readProofs(list string, facts *pki.FinalizeFacts) error {
 	if list == "" {
-		return nil, nil
+		return nil
 	}
-	var all []int
 	for text := range strings.SplitSeq(list, ",") {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return nil, fmt.Errorf("stored position %q: %w", text, err)
+		if text == "" {
+			return fmt.Errorf("stored proofs %q have a gap", list)
 		}
-		all = append(all, n)
+		n, err := strconv.Atoi(text[1:])
+		if err != nil {
+			return fmt.Errorf("stored position %q: %w", text, err)
+		}
+		switch text[0] {
+		case 'd':
+			facts.Deactivated = append(facts.Deactivated, n)
+		case 'v':
+			facts.Proved = append(facts.Proved, n)
+		}
 	}
-	slices.Sort(all)
-	return all, nil
+	slices.Sort(facts.Deactivated)
+	slices.Sort(facts.Proved)
+	return nil
 }

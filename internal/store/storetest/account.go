@@ -137,109 +137,139 @@ func testOrders(t *testing.T, s *store.Store) {
 	got, err := s.Order(t.Context(), o.ID)
 	check(t, err)
 	equal(t, "order", o, got)
-	a, err := s.Authorization(t.Context(), o.Authorizations[1].ID)
+	bare := f.NewOrder(t, Now())
+	bare.Challenges = nil
+	check(t, s.CreateOrder(t.Context(), bare, Event(audit.OrderCreate)))
+	got, err = s.Order(t.Context(), bare.ID)
 	check(t, err)
-	equal(t, "authorization", &o.Authorizations[1], a)
-	large := f.NewOrder(t, Now())
-	check(t, s.CreateOrder(t.Context(), large, Event(audit.OrderCreate)))
-	got, err = s.Order(t.Context(), large.ID)
-	check(t, err)
-	equal(t, "order without authorizations", large, got)
+	equal(t, "order without identifiers", bare, got)
 	_, err = s.Order(t.Context(), "none")
-	refused(t, err, fault.NotFound)
-	_, err = s.Authorization(t.Context(), "none")
 	refused(t, err, fault.NotFound)
 }
 
-func testChallenges(t *testing.T, s *store.Store) {
+// proofOf returns a proof of one of an order's names, by http-01.
+func proofOf(o *pki.Order, index int, status pki.ACMEStatus) pki.Proof {
+	return pki.Proof{
+		OrderID: o.ID, AccountID: o.AccountID, Index: index, Name: o.Identifiers[index].Value, Type: "http-01",
+		Status: status, At: Now(), Expires: o.Expires,
+	}
+}
+
+func proofs(t *testing.T, s *store.Store, o *pki.Order, want ...pki.Proof) {
+	t.Helper()
+	got, err := s.Proofs(t.Context(), o.ID)
+	check(t, err)
+	equal(t, "proofs", want, got)
+}
+
+func testProofs(t *testing.T, s *store.Store) {
 	f := Seed(t, s)
-	o := f.NewOrder(t, Now(), "a.example")
-	check(t, s.CreateOrder(t.Context(), o, Event(audit.OrderCreate)))
-	first, second := o.Authorizations[0].Challenges[0].ID, o.Authorizations[0].Challenges[1].ID
+	o := f.NewOrder(t, Now(), "a.example", "b.example", "c.example")
+	proofs(t, s, o)
 	const lease = time.Minute
-	start := func(id pki.ChallengeID, at time.Time, want bool) {
+	start := func(after time.Duration, kind string, want bool) {
 		t.Helper()
-		started, err := s.StartChallenge(t.Context(), id, at, lease)
+		p := proofOf(o, 0, "")
+		p.At, p.Type = p.At.Add(after), kind
+		started, err := s.StartProof(t.Context(), p, lease)
 		check(t, err)
 		equal(t, "started", want, started)
 	}
-	equal(t, "starts of one challenge", 1, parallel(8, func(int) bool {
-		started, err := s.StartChallenge(t.Context(), first, Now(), lease)
+	equal(t, "starts of one proof", 1, parallel(8, func(int) bool {
+		started, err := s.StartProof(t.Context(), proofOf(o, 0, ""), lease)
 		return err == nil && started
 	}))
-	start(first, Now().Add(lease-time.Second), false)
-	start(first, Now().Add(lease), true) // its validator must be dead
-	_, err := s.StartChallenge(t.Context(), "none", Now(), lease)
-	refused(t, err, fault.NotFound)
+	start(lease-time.Second, "http-01", false)
+	start(lease-time.Second, "dns-01", false)
+	start(lease, "dns-01", true) // its validator must be dead
+	started := proofOf(o, 0, pki.StatusProcessing)
+	started.At, started.Type = Now().Add(lease), "dns-01"
+	proofs(t, s, o, started)
 
-	valid := pki.Challenge{Status: pki.StatusValid, ValidatedAt: Now().Add(time.Minute)}
-	expires := Now().Add(24 * time.Hour)
-	_, err = s.FinishChallenge(t.Context(), second, valid, expires, Event(audit.AuthorizationValid))
-	refused(t, err, fault.Conflict) // it is not processing
-	a, err := s.FinishChallenge(t.Context(), first, valid, expires, Event(audit.AuthorizationValid))
-	check(t, err)
-	want := o.Authorizations[0]
-	want.Status, want.Expires = pki.StatusValid, expires
-	want.Challenges = slices.Clone(want.Challenges)
-	want.Challenges[0].Status, want.Challenges[0].ValidatedAt = pki.StatusValid, valid.ValidatedAt
-	equal(t, "authorization", &want, a)
-	_, err = s.FinishChallenge(t.Context(), first, valid, expires, Event(audit.AuthorizationValid))
-	refused(t, err, fault.Conflict)
-	start(second, Now(), false) // the authorization has ended
-	equal(t, "events", 1, countEvents(t, s, audit.AuthorizationValid))
-	_, err = s.FinishChallenge(t.Context(), "none", valid, expires, Event(audit.AuthorizationValid))
-	refused(t, err, fault.NotFound)
-}
-
-func testFailedChallenge(t *testing.T, s *store.Store) {
-	f := Seed(t, s)
-	o := f.NewOrder(t, Now(), "a.example", "b.example")
-	check(t, s.CreateOrder(t.Context(), o, Event(audit.OrderCreate)))
-	for i, detail := range []string{"first failure", "second failure"} {
-		id := o.Authorizations[i].Challenges[0].ID
-		_, err := s.StartChallenge(t.Context(), id, Now(), time.Minute)
-		check(t, err)
-		problem := &pki.Problem{Type: "urn:ietf:params:acme:error:connection", Detail: detail, Status: 400}
-		a, err := s.FinishChallenge(t.Context(), id, pki.Challenge{Status: pki.StatusInvalid, ValidatedAt: Now(), Error: problem},
-			Now(), Event(audit.AuthorizationInvalid))
-		check(t, err)
-		equal(t, "status", pki.StatusInvalid, a.Status)
-		equal(t, "error of the challenge", problem, a.Challenges[0].Error)
-	}
-	got, err := s.Order(t.Context(), o.ID)
-	check(t, err)
-	equal(t, "error of the order", "first failure", got.Error.Detail)
-	_, err = s.FinishChallenge(t.Context(), o.Authorizations[0].Challenges[0].ID, pki.Challenge{Status: pki.StatusPending}, Now(),
-		Event(audit.AuthorizationInvalid))
-	if err == nil {
-		t.Error("a challenge ended pending")
+	valid, unstarted := proofOf(o, 0, pki.StatusValid), proofOf(o, 2, pki.StatusValid)
+	valid.At = Now().Add(2 * time.Minute)
+	won := parallel(8, func(i int) bool {
+		p := valid
+		if i%2 == 1 {
+			p.Status, p.Error = pki.StatusInvalid, &pki.Problem{Type: "x", Detail: "y"}
+		}
+		err := s.FinishProof(t.Context(), p, Event(audit.AuthorizationValid))
+		if err != nil {
+			refused(t, err, fault.Conflict)
+			return false
+		}
+		valid = p
+		return true
+	})
+	equal(t, "results of one proof", 1, won)
+	check(t, s.FinishProof(t.Context(), unstarted, Event(audit.AuthorizationValid))) // nothing has to be noted before
+	start(time.Hour, "http-01", false)
+	proofs(t, s, o, valid, unstarted)
+	equal(t, "events", 2, countEvents(t, s, audit.AuthorizationValid))
+	if err := s.FinishProof(t.Context(), started, Event(audit.AuthorizationValid)); err == nil {
+		t.Error("a proof ended in processing")
 	}
 }
 
-func testAuthorizations(t *testing.T, s *store.Store) {
+func testFailedProof(t *testing.T, s *store.Store) {
 	f := Seed(t, s)
-	o := f.NewOrder(t, Now(), "a.example", "b.example")
-	check(t, s.CreateOrder(t.Context(), o, Event(audit.OrderCreate)))
-	id := o.Authorizations[0].ID
-	for range 2 {
-		check(t, s.DeactivateAuthorization(t.Context(), id, Event(audit.AuthorizationDrop)))
-	}
-	a, err := s.Authorization(t.Context(), id)
-	check(t, err)
-	equal(t, "status", pki.StatusDeactivated, a.Status)
-	refused(t, s.DeactivateAuthorization(t.Context(), "none", Event(audit.AuthorizationDrop)), fault.NotFound)
-	started, err := s.StartChallenge(t.Context(), o.Authorizations[0].Challenges[0].ID, Now(), time.Minute)
-	check(t, err)
-	equal(t, "started", false, started)
+	o := f.NewOrder(t, Now(), "a.example")
+	failed := proofOf(o, 0, pki.StatusInvalid)
+	failed.Error = &pki.Problem{Type: "urn:ietf:params:acme:error:connection", Detail: "nobody there", Status: 400}
+	check(t, s.FinishProof(t.Context(), failed, Event(audit.AuthorizationInvalid)))
+	refused(t, s.FinishProof(t.Context(), proofOf(o, 0, pki.StatusValid), Event(audit.AuthorizationValid)), fault.Conflict)
+	refused(t, s.DeactivateAuthorization(t.Context(), failed, Event(audit.AuthorizationDrop)), fault.Conflict)
+	proofs(t, s, o, failed)
+	equal(t, "events", 0, countEvents(t, s, audit.AuthorizationDrop)+countEvents(t, s, audit.AuthorizationValid))
+}
 
-	const sealed = pki.OrderID("sealed-order")
-	for _, index := range []int{3, 0, 3} {
-		check(t, s.DeactivateSealedAuthorization(t.Context(), sealed, index, Now().Add(time.Hour), Event(audit.AuthorizationDrop)))
-	}
-	indexes, err := s.SealedDeactivations(t.Context(), sealed)
+func testDeactivations(t *testing.T, s *store.Store) {
+	f := Seed(t, s)
+	o := f.NewOrder(t, Now(), "a.example", "b.example", "c.example")
+	check(t, s.FinishProof(t.Context(), proofOf(o, 1, pki.StatusValid), Event(audit.AuthorizationValid)))
+	_, err := s.StartProof(t.Context(), proofOf(o, 2, ""), time.Minute)
 	check(t, err)
-	equal(t, "deactivated", []int{0, 3}, indexes)
+	var want []pki.Proof
+	for i, status := range []pki.ACMEStatus{"", pki.StatusValid, pki.StatusProcessing} {
+		p := proofOf(o, i, status)
+		for range 2 {
+			check(t, s.DeactivateAuthorization(t.Context(), p, Event(audit.AuthorizationDrop)))
+		}
+		if p.Deactivated = true; status == "" {
+			p.Type = ""
+		}
+		want = append(want, p)
+	}
+	refused(t, s.FinishProof(t.Context(), proofOf(o, 0, pki.StatusValid), Event(audit.AuthorizationValid)), fault.Conflict)
+	refused(t, s.FinishProof(t.Context(), proofOf(o, 2, pki.StatusValid), Event(audit.AuthorizationValid)), fault.Conflict)
+	proofs(t, s, o, want...)
 	equal(t, "events", 3, countEvents(t, s, audit.AuthorizationDrop))
+}
+
+func testProvedNames(t *testing.T, s *store.Store) {
+	f := Seed(t, s)
+	older, newer := f.NewOrder(t, Now(), "a.example", "b.example", "gone.example", "bad.example"), f.NewOrder(t, Now().Add(time.Hour), "*.c.example")
+	prove := func(o *pki.Order, index int, status pki.ACMEStatus) {
+		t.Helper()
+		check(t, s.FinishProof(t.Context(), proofOf(o, index, status), Event(audit.AuthorizationValid)))
+	}
+	for i := range 3 {
+		prove(older, i, pki.StatusValid)
+	}
+	prove(older, 3, pki.StatusInvalid)
+	prove(newer, 0, pki.StatusValid)
+	check(t, s.DeactivateAuthorization(t.Context(), proofOf(older, 2, ""), Event(audit.AuthorizationDrop)))
+	ask := func(account pki.AccountID, now time.Time, limit int, want ...string) {
+		t.Helper()
+		got, err := s.ProvedNames(t.Context(), account, now, limit)
+		check(t, err)
+		slices.Sort(got)
+		equal(t, "names", want, got)
+	}
+	ask(f.Account.ID, older.Expires, 10, "*.c.example", "a.example", "b.example")
+	ask(f.Account.ID, older.Expires, 1, "*.c.example")
+	ask(f.Account.ID, older.Expires.Add(time.Second), 10, "*.c.example")
+	ask("none", Now(), 10)
 }
 
 func testAccountOrders(t *testing.T, s *store.Store) {
@@ -290,16 +320,19 @@ func testExpiredOrders(t *testing.T, s *store.Store) {
 	c := f.NewCertificate(t, "b.example", Now())
 	c.OrderID = finished.ID
 	f.Record(t, c)
+	for _, o := range []*pki.Order{abandoned, later} {
+		check(t, s.FinishProof(t.Context(), proofOf(o, 0, pki.StatusValid), Event(audit.AuthorizationValid)))
+	}
 	n, err := s.DeleteExpiredOrders(t.Context(), abandoned.Expires.Add(time.Second), 10)
 	check(t, err)
-	equal(t, "deleted", 1, n)
+	equal(t, "deleted, with a proof", 2, n)
 	n, err = s.DeleteExpiredOrders(t.Context(), abandoned.Expires.Add(time.Second), 10)
 	check(t, err)
 	equal(t, "deleted again", 0, n)
 	_, err = s.Order(t.Context(), abandoned.ID)
 	refused(t, err, fault.NotFound)
-	_, err = s.Authorization(t.Context(), abandoned.Authorizations[0].ID)
-	refused(t, err, fault.NotFound)
+	proofs(t, s, abandoned)
+	proofs(t, s, later, proofOf(later, 0, pki.StatusValid))
 	for _, o := range []*pki.Order{finished, later} {
 		_, err = s.Order(t.Context(), o.ID)
 		check(t, err)

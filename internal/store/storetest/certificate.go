@@ -164,7 +164,11 @@ func testFinalizeFacts(t *testing.T, s *store.Store) {
 	f.Record(t, done)
 	const sealed = pki.OrderID("sealed")
 	for _, index := range []int{4, 1} {
-		check(t, s.DeactivateSealedAuthorization(t.Context(), sealed, index, Now(), Event(audit.AuthorizationDrop)))
+		check(t, s.DeactivateAuthorization(t.Context(), pki.Proof{OrderID: sealed, Index: index}, Event(audit.AuthorizationDrop)))
+	}
+	for index, status := range []pki.ACMEStatus{pki.StatusValid, pki.StatusInvalid, pki.StatusValid, pki.StatusValid} {
+		err := s.FinishProof(t.Context(), pki.Proof{OrderID: sealed, Index: 2 * index, Status: status}, Event(audit.AuthorizationValid))
+		equal(t, "deactivated before", index == 2, err != nil)
 	}
 	usual := pki.FinalizeFacts{AccountState: pki.StatusValid, CredentialUsable: true, ProfileActive: true}
 	ask := func(name string, order pki.OrderID, credential pki.CredentialID, profile pki.ProfileID, account pki.AccountID,
@@ -188,7 +192,7 @@ func testFinalizeFacts(t *testing.T, s *store.Store) {
 	ask("CA's key", "new", credential, profile, account, "", keyHash(t, &f.CA), Now(),
 		func(w *pki.FinalizeFacts) { w.CAKey = true })
 	ask("deactivated", sealed, credential, profile, account, "", [32]byte{}, Now(),
-		func(w *pki.FinalizeFacts) { w.Deactivated = []int{1, 4} })
+		func(w *pki.FinalizeFacts) { w.Deactivated, w.Proved = []int{1, 4}, []int{0, 6} })
 	ask("no account", "new", credential, profile, "none", "", [32]byte{}, Now(),
 		func(w *pki.FinalizeFacts) { w.AccountState = "" })
 	ask("no credential needed", "new", "", profile, account, "", [32]byte{}, Now(), func(*pki.FinalizeFacts) {})

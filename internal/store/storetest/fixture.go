@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
-	"fmt"
 	"math/big"
 	"testing"
 	"time"
@@ -184,26 +183,16 @@ func (f *Fixture) Record(t testing.TB, c *pki.Certificate) *pki.Certificate {
 	return stored
 }
 
-// NewOrder returns an order with authorizations for the names, each with two challenges.
+// NewOrder returns an order for the names, to be proved by one of two challenges.
 func (f *Fixture) NewOrder(t testing.TB, at time.Time, names ...string) *pki.Order {
 	t.Helper()
 	o := &pki.Order{
 		ID: IDAt[pki.OrderID](t, at), AccountID: f.Account.ID, CredentialID: f.Credential.ID, ProfileID: f.Profile.ID,
-		NotAfter: at.Add(48 * time.Hour), Replaces: "aki.serial", Expires: at.Add(time.Hour), CreatedAt: at,
+		NotAfter: at.Add(48 * time.Hour), Replaces: "aki.serial",
+		Challenges: []string{"http-01", "dns-01"}, Expires: at.Add(time.Hour), CreatedAt: at,
 	}
-	for i, name := range names {
+	for _, name := range names {
 		o.Identifiers = append(o.Identifiers, pki.Identifier{Type: pki.DNS, Value: name})
-		a := pki.Authorization{
-			ID: IDAt[pki.AuthzID](t, at), OrderID: o.ID, AccountID: o.AccountID, Wildcard: i > 0,
-			Identifier: pki.Identifier{Type: pki.DNS, Value: name}, Status: pki.StatusPending, Expires: o.Expires,
-		}
-		for _, kind := range []string{"http-01", "dns-01"} {
-			a.Challenges = append(a.Challenges, pki.Challenge{
-				ID: IDAt[pki.ChallengeID](t, at), AuthzID: a.ID, Type: kind, Token: fmt.Sprintf("token-%d-%s", i, kind),
-				Status: pki.StatusPending,
-			})
-		}
-		o.Authorizations = append(o.Authorizations, a)
 	}
 	return o
 }

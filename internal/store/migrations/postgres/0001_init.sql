@@ -1,7 +1,7 @@
 -- Rules of this schema, the same in both dialects:
 --   Identifiers and names have collation C, so that they sort and compare by bytes as they do in SQLite and in Go.
---   Times are integers: Unix seconds (UTC) in certificate, identity, acme_order, authz, challenge, sealed_deactivation
---   and nonce, whose times come from protocols that have seconds; Unix microseconds everywhere else. 0 is "never".
+--   Times are integers: Unix seconds (UTC) in certificate, identity, acme_order, proof and nonce, whose times come from
+--   protocols that have seconds; Unix microseconds everywhere else. 0 is "never".
 --   Text is never NULL: '' is "none". So every column can be scanned without a wrapper.
 --   Statuses that follow from dates are computed, not stored. Indexes on dates hold the date shifted right by 10
 --   (steps of 17 minutes): rows of one step are appended at one place, which keeps inserts from touching a page each.
@@ -113,56 +113,40 @@ CREATE TABLE account (
 CREATE INDEX account_credential ON account (credential_id);
 CREATE INDEX account_profile ON account (profile_id);
 
+-- Orders that are too large for a URL. All others exist as sealed tokens only.
 CREATE TABLE acme_order (
     id            TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     account_id    TEXT COLLATE "C" NOT NULL,
     credential_id TEXT COLLATE "C" NOT NULL,
     profile_id    TEXT COLLATE "C" NOT NULL,
     identifiers   TEXT             NOT NULL, -- JSON
+    challenges    TEXT             NOT NULL, -- JSON
     not_before    BIGINT           NOT NULL,
     not_after     BIGINT           NOT NULL,
     replaces      TEXT COLLATE "C" NOT NULL,
     expires_at    BIGINT           NOT NULL,
     created_at    BIGINT           NOT NULL,
-    error         TEXT             NOT NULL, -- JSON, '' when there is none
-    settled       BIGINT           NOT NULL -- 1: expired and has a certificate; deleting expired orders need not look again
+    settled       BIGINT           NOT NULL  -- 1: expired and has a certificate; deleting expired orders need not look again
 );
 CREATE INDEX acme_order_account ON acme_order (account_id, id);
 CREATE INDEX acme_order_expires ON acme_order ((expires_at >> 10)) WHERE settled = 0;
 
-CREATE TABLE authz (
-    id         TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    order_id   TEXT COLLATE "C" NOT NULL REFERENCES acme_order (id),
-    account_id TEXT COLLATE "C" NOT NULL,
-    position   BIGINT           NOT NULL, -- in the order
-    type       TEXT             NOT NULL,
-    value      TEXT COLLATE "C" NOT NULL,
-    wildcard   BIGINT           NOT NULL,
-    status     TEXT             NOT NULL,
-    expires_at BIGINT           NOT NULL
-);
-CREATE UNIQUE INDEX authz_order ON authz (order_id, position);
-
-CREATE TABLE challenge (
-    id           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    authz_id     TEXT COLLATE "C" NOT NULL REFERENCES authz (id),
-    position     BIGINT           NOT NULL, -- in the authorization
-    type         TEXT             NOT NULL,
-    token        TEXT             NOT NULL,
-    status       TEXT             NOT NULL,
-    started_at   BIGINT           NOT NULL, -- when the validation that runs now began
-    validated_at BIGINT           NOT NULL,
-    error        TEXT             NOT NULL -- JSON, '' when there is none
-);
-CREATE UNIQUE INDEX challenge_authz ON challenge (authz_id, position);
-
--- Authorizations of a sealed order that the client has deactivated.
-CREATE TABLE sealed_deactivation (
-    order_id   TEXT COLLATE "C" NOT NULL,
-    position   BIGINT           NOT NULL,
-    expires_at BIGINT           NOT NULL,
+-- What has become of an order's authorizations, for orders with and without a row. Orders' identifiers begin with the
+-- time, so the table grows at its end and the oldest rows are at its beginning.
+CREATE TABLE proof (
+    order_id    TEXT COLLATE "C" NOT NULL,
+    position    BIGINT           NOT NULL, -- in the order
+    account_id  TEXT COLLATE "C" NOT NULL,
+    name        TEXT COLLATE "C" NOT NULL,
+    type        TEXT             NOT NULL, -- of the challenge, '' when none was tried
+    status      TEXT             NOT NULL, -- of the challenge: 'processing', 'valid', 'invalid', '' when none was tried
+    at          BIGINT           NOT NULL, -- since when it has that status
+    error       TEXT             NOT NULL, -- JSON, '' when there is none
+    deactivated BIGINT           NOT NULL, -- by the client
+    expires_at  BIGINT           NOT NULL, -- when the order is of no use any more
     PRIMARY KEY (order_id, position)
 );
+CREATE INDEX proof_account ON proof (account_id, order_id) WHERE status = 'valid';
 
 -- Where certificates come from, once for each combination, so that a certificate's row and its index have one small
 -- number instead of four identifiers.

@@ -1,0 +1,23 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/certloom/certloom/internal/seal"
+)
+
+// What tests of the ring ask for.
+const (
+	RingAge   = ringAge
+	RingCheck = ringCheck
+	TokenLife = 30 * 24 * time.Hour // the longest that settings allow for orders
+)
+
+// LoadRing is what a server does when it starts.
+func (p *Parts) LoadRing(ctx context.Context) (*seal.Ring, error) { return p.loadRing(ctx) }
+
+// RefreshRing is what it does each RingCheck.
+func (p *Parts) RefreshRing(ctx context.Context, ring *seal.Ring) error {
+	return p.refreshRing(ctx, ring)
+}
