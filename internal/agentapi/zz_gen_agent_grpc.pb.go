@@ -36,7 +36,7 @@ const (
 //
 // Errors have gRPC's codes. UNAVAILABLE and RESOURCE_EXHAUSTED mean: come again, a little later. UNAUTHENTICATED means
 // that the agent has to enrol again. INVALID_ARGUMENT, PERMISSION_DENIED and FAILED_PRECONDITION are final for the same
-// request. The message of an error is one sentence for people who operate the agent.
+// request. ABORTED means that the nonce of an Enrol is not good any more: ask for another. The message of an error is one sentence for people who operate the agent.
 type AgentClient interface {
 	// Challenge returns a nonce for Enrol. It needs no client certificate.
 	Challenge(ctx context.Context, in *ChallengeRequest, opts ...grpc.CallOption) (*ChallengeResponse, error)
@@ -119,7 +119,7 @@ func (c *agentClient) Bundle(ctx context.Context, in *BundleRequest, opts ...grp
 //
 // Errors have gRPC's codes. UNAVAILABLE and RESOURCE_EXHAUSTED mean: come again, a little later. UNAUTHENTICATED means
 // that the agent has to enrol again. INVALID_ARGUMENT, PERMISSION_DENIED and FAILED_PRECONDITION are final for the same
-// request. The message of an error is one sentence for people who operate the agent.
+// request. ABORTED means that the nonce of an Enrol is not good any more: ask for another. The message of an error is one sentence for people who operate the agent.
 type AgentServer interface {
 	// Challenge returns a nonce for Enrol. It needs no client certificate.
 	Challenge(context.Context, *ChallengeRequest) (*ChallengeResponse, error)

@@ -62,6 +62,7 @@ type Config struct {
 	// BaseURL is how clients reach this server, https://HOST[:PORT]; the ACME directory that new credentials are
 	// handed out with lies there. Required.
 	BaseURL   string
+	AgentURL  string                         // where agents enrol; "" when they are not served
 	Version   string                         // of the product
 	Catalog   *catalog.Catalog               // required
 	Auth      *auth.Authenticator            // required

@@ -71,6 +71,8 @@ type CertificateQuery struct {
 	IssuingCA     string    `query:"issuingCa" doc:"Name or identifier of the CA." maxLength:"100"`
 	Credential    string    `query:"credential" doc:"KID of the EAB credential." maxLength:"100"`
 	Account       string    `query:"account" doc:"ACME account." maxLength:"100"`
+	Cluster       string    `query:"cluster" doc:"Cluster of the agent that asked." maxLength:"63"`
+	Pod           string    `query:"pod" doc:"Name of the Pod that it went to; a prefix when it ends with *." maxLength:"254"`
 	Status        string    `query:"status" enum:"valid,renewal-due,expired,revoked"`
 	Fingerprint   string    `query:"fingerprint" doc:"SHA-256, hexadecimal; colons are allowed." maxLength:"100"`
 	IssuedAfter   time.Time `query:"issuedAfter"`
@@ -88,7 +90,8 @@ func (q *CertificateQuery) filter(view *catalog.Snapshot) (pki.CertificateFilter
 	var found findings
 	filter := pki.CertificateFilter{
 		Identity: q.Identity, TrustDomain: q.TrustDomain, Namespace: q.Namespace, CredentialID: pki.CredentialID(q.Credential),
-		AccountID: pki.AccountID(q.Account), Status: pki.CertificateStatus(q.Status), IssuedAfter: q.IssuedAfter, ExpiresBefore: q.ExpiresBefore,
+		AccountID: pki.AccountID(q.Account), Cluster: q.Cluster, Pod: q.Pod,
+		Status: pki.CertificateStatus(q.Status), IssuedAfter: q.IssuedAfter, ExpiresBefore: q.ExpiresBefore,
 	}
 	if q.Profile != "" {
 		if p, err := namedProfile(view, q.Profile, "profile"); err != nil {

@@ -210,6 +210,9 @@ func wireCertificate(view *catalog.Snapshot, c *pki.Certificate, now time.Time) 
 	if c.Requested > 0 {
 		out.Requested = pki.Duration(c.Requested).String()
 	}
+	if c.Workload != (pki.Workload{}) {
+		out.Workload = new(apiv1.Workload(c.Workload))
+	}
 	if credential, ok := view.Credential(c.CredentialID); ok {
 		out.CredentialName = credential.Name
 	}

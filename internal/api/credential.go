@@ -95,9 +95,13 @@ func (s *Server) createCredential(ctx context.Context, in *struct{ body[apiv1.Cr
 	if err != nil {
 		return nil, err
 	}
-	return answer(apiv1.NewCredential{
+	out := apiv1.NewCredential{
 		DirectoryURL: s.directoryURL(), KeyID: string(created.ID), HMACKey: base64.RawURLEncoding.EncodeToString(key),
-	}), nil
+	}
+	if p.Method == pki.Agent {
+		out.AgentURL = s.config.AgentURL
+	}
+	return answer(out), nil
 }
 
 func (s *Server) revokeCredential(ctx context.Context, in *struct {

@@ -160,6 +160,7 @@ func (c *Client) RevokeCredential(ctx context.Context, keyID string) (*Credentia
 func (q CertificateQuery) values() query {
 	return query{}.text("identity", q.Identity).text("trustDomain", q.TrustDomain).text("namespace", q.Namespace).
 		text("profile", q.Profile).text("issuingCa", q.IssuingCA).text("credential", q.Credential).text("account", q.Account).
+		text("cluster", q.Cluster).text("pod", q.Pod).
 		text("status", q.Status).text("fingerprint", q.Fingerprint).time("issuedAfter", q.IssuedAfter).
 		time("expiresBefore", q.ExpiresBefore).text("after", q.After).number("limit", q.Limit)
 }

@@ -26,9 +26,21 @@ type Certificate struct {
 	Replaces           string           `json:"replaces,omitempty" doc:"ARI identifier of its predecessor (RFC 9773)."`
 	UserAgent          string           `json:"userAgent,omitempty" doc:"As the client sent it."`
 	Address            string           `json:"address,omitempty" doc:"The client's."`
+	Workload           *Workload        `json:"workload,omitempty" doc:"Where it went, when an agent asked for it."`
 	RevokedAt          time.Time        `json:"revokedAt,omitzero"`
 	RevocationReason   string           `json:"revocationReason,omitempty"`
 	PEM                string           `json:"pem,omitempty" doc:"When one certificate is asked for."`
+}
+
+// Workload is where a certificate went, as the agent that asked for it saw.
+type Workload struct {
+	Cluster        string `json:"cluster,omitempty"`
+	Namespace      string `json:"namespace,omitempty"`
+	ServiceAccount string `json:"serviceAccount,omitempty"`
+	Pod            string `json:"pod,omitempty"`
+	PodUID         string `json:"podUid,omitempty"`
+	Node           string `json:"node,omitempty"`
+	ImpersonatedBy string `json:"impersonatedBy,omitempty" doc:"NAMESPACE/SERVICE_ACCOUNT/POD of the node proxy that asked in its place."`
 }
 
 // CertificateNames are subject alternative names.
@@ -66,6 +78,8 @@ type CertificateQuery struct {
 	IssuingCA     string
 	Credential    string
 	Account       string
+	Cluster       string
+	Pod           string
 	Status        string
 	Fingerprint   string
 	IssuedAfter   time.Time

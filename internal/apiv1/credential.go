@@ -26,9 +26,10 @@ type CreateCredential struct {
 	Limit       *Names    `json:"limit,omitempty" doc:"Must be narrower than what the profile allows."`
 }
 
-// NewCredential is what an ACME client needs of a new credential. The key cannot be asked for again.
+// NewCredential is what an ACME client or an agent needs of a new credential. The key cannot be asked for again.
 type NewCredential struct {
 	DirectoryURL string `json:"directoryUrl"`
+	AgentURL     string `json:"agentUrl,omitempty" doc:"Where agents enrol; of a profile with enrollment method agent."`
 	KeyID        string `json:"keyId"`
 	HMACKey      string `json:"hmacKey" doc:"32 bytes, base64url without padding."`
 }

@@ -107,3 +107,25 @@ func (s *Snapshot) Credentials() []*pki.Credential { return slices.Clone(s.crede
 func (s *Snapshot) CredentialsOf(id pki.ProfileID) []*pki.Credential {
 	return slices.Clone(s.credentialsByID[id])
 }
+
+// Roots returns the roots, each once, above the issuing CAs of all profiles that issue SPIFFE IDs of the trust
+// domain, suspended ones too: their certificates are still out there. The sequence grows with every change of what it
+// was made of.
+func (s *Snapshot) Roots(trustDomain string) (roots [][]byte, sequence int64) {
+	for _, profile := range s.profiles {
+		if !slices.Contains(profile.Rules.Names.SPIFFE.TrustDomains, trustDomain) {
+			continue
+		}
+		sequence = max(sequence, profile.UpdatedAt.Unix())
+		ca, ok := s.CA(profile.IssuingCA)
+		if !ok || len(ca.Chain) == 0 {
+			continue
+		}
+		sequence = max(sequence, ca.UpdatedAt.Unix())
+		root := ca.Chain[len(ca.Chain)-1]
+		if !slices.ContainsFunc(roots, func(known []byte) bool { return string(known) == string(root) }) {
+			roots = append(roots, root)
+		}
+	}
+	return roots, sequence
+}

@@ -42,6 +42,8 @@ func (f *certificateFilter) add(cmd *cobra.Command) {
 	flags.StringVar(&f.query.IssuingCA, "issuing-ca", "", "name of the issuing CA")
 	flags.StringVar(&f.query.Credential, "credential", "", "KID of the EAB credential, or PROFILE/NAME")
 	flags.StringVar(&f.query.Account, "account", "", "ACME account")
+	flags.StringVar(&f.query.Cluster, "cluster", "", "cluster of the agent that asked")
+	flags.StringVar(&f.query.Pod, "pod", "", "Pod that it went to; a prefix when it ends with *")
 	flags.StringVar(&f.query.Status, "status", "", "valid, renewal-due, expired or revoked")
 	flags.StringVar(&f.query.Fingerprint, "fingerprint", "", "SHA-256 fingerprint, hexadecimal")
 	flags.StringVar(&f.issuedAfter, "issued-after", "", "a time, or how long ago: 1h, 7d")
@@ -145,6 +147,10 @@ func (a *app) certificateGet() *cobra.Command {
 
 func (a *app) showCertificate(c *apiv1.Certificate) error {
 	return a.print(c, func() error {
+		var w apiv1.Workload
+		if c.Workload != nil {
+			w = *c.Workload
+		}
 		lifetime := rough(c.NotAfter.Sub(c.IssuedAt))
 		if c.Requested != "" && c.Requested != c.Granted {
 			lifetime += " (" + c.Requested + " was asked for)"
@@ -181,7 +187,14 @@ func (a *app) showCertificate(c *apiv1.Certificate) error {
 			field{"Order", c.Order},
 			field{"Replaces", c.Replaces},
 			field{"Client", c.UserAgent},
-			field{"Address", c.Address})
+			field{"Address", c.Address},
+			field{"Cluster", w.Cluster},
+			field{"Namespace", w.Namespace},
+			field{"Service account", w.ServiceAccount},
+			field{"Pod", w.Pod},
+			field{"Pod UID", w.PodUID},
+			field{"Node", w.Node},
+			field{"Impersonated by", w.ImpersonatedBy})
 	})
 }
 

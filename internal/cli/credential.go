@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) credentialCommand() *cobra.Command {
-	return a.family("credential", "EAB credentials: what clients register ACME accounts with", []string{"credentials"},
+	return a.family("credential", "EAB credentials: what clients register ACME accounts with, and agents enrol with", []string{"credentials"},
 		a.credentialCreate(), a.credentialList(), a.credentialRevoke())
 }
 
@@ -57,6 +57,7 @@ allows.`,
 				a.note("The HMAC key is shown only now. Put it where the client reads it, and nowhere else.")
 				return a.fields(
 					field{"Directory URL", created.DirectoryURL},
+					field{"Agent URL", created.AgentURL},
 					field{"Key ID", created.KeyID},
 					field{"HMAC key", created.HMACKey})
 			})

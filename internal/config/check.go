@@ -34,7 +34,17 @@ func (f *findings) add(setting, format string, args ...any) {
 // Check reports everything that is wrong with the settings themselves, joined by errors.Join.
 func (c *Config) Check() error {
 	var f findings
-	f.publicURL(c.PublicURL)
+	if c.PublicURL == "" {
+		f.add("publicUrl", "is missing; give the address that clients use, such as https://ca.example.com")
+	} else {
+		f.baseURL("publicUrl", c.PublicURL)
+	}
+	switch {
+	case c.AgentURL != "" && c.Listen.Agent == "":
+		f.add("agentUrl", "%q is given, but listen.agent is empty, so that agents are not served", c.AgentURL)
+	case c.AgentURL != "":
+		f.baseURL("agentUrl", c.AgentURL)
+	}
 	if c.DataDir == "" {
 		f.add("dataDir", "is empty; give a folder")
 	}
@@ -50,12 +60,8 @@ func (c *Config) Check() error {
 	return errors.Join(f...)
 }
 
-func (f *findings) publicURL(s string) {
-	const setting = "publicUrl"
-	if s == "" {
-		f.add(setting, "is missing; give the address that clients use, such as https://ca.example.com")
-		return
-	}
+// baseURL checks an address that clients are told: https, a host, and perhaps a port.
+func (f *findings) baseURL(setting, s string) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
@@ -103,9 +109,11 @@ func (f *findings) listen(l Listen) {
 	f.address("listen.https", l.HTTPS)
 	f.address("listen.health", l.Health)
 	addresses := []string{l.HTTPS, l.Health}
-	if l.HTTP != "" {
-		f.address("listen.http", l.HTTP)
-		addresses = append(addresses, l.HTTP)
+	for _, optional := range []struct{ setting, address string }{{"listen.agent", l.Agent}, {"listen.http", l.HTTP}} {
+		if optional.address != "" {
+			f.address(optional.setting, optional.address)
+			addresses = append(addresses, optional.address)
+		}
 	}
 	slices.Sort(addresses)
 	for i := 1; i < len(addresses); i++ {

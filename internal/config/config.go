@@ -1,12 +1,20 @@
 package config
 
-import "time"
+import (
+	"net"
+	"net/url"
+	"strings"
+	"time"
+)
 
 // Config is the settings file of `certloom server`. Paths that are not absolute are relative to the folder of the file.
 type Config struct {
 	// PublicURL is the address under which clients reach this server: https, a host, perhaps a port, no path. All URLs
 	// that ACME clients see and all addresses in certificates are made of it, never of what a request says.
 	PublicURL string `yaml:"publicUrl"`
+	// AgentURL is the address that agents use, such as `https://ca.example.com:8444`. Empty: the host of publicUrl with
+	// the port of listen.agent.
+	AgentURL string `yaml:"agentUrl"`
 	// DataDir holds the SQLite database and files that the server writes. It is created with mode 0700.
 	DataDir string `yaml:"dataDir"`
 	// Database chooses where everything is stored.
@@ -48,6 +56,8 @@ type Keys struct {
 type Listen struct {
 	// HTTPS serves ACME, the REST API, the console, CA certificates, CRLs and OCSP.
 	HTTPS string `yaml:"https"`
+	// Agent serves certloom-agent over mutual TLS, with the same certificate as https. Empty: off.
+	Agent string `yaml:"agent"`
 	// HTTP serves CA certificates, CRLs and OCSP only, for clients that check revocation while they set up TLS. Empty: off.
 	HTTP string `yaml:"http"`
 	// Health serves /livez, /readyz and /metrics without TLS or sign-in; keep it away from clients.
@@ -122,7 +132,7 @@ func Default() Config {
 	return Config{
 		DataDir:  "/var/lib/certloom",
 		Database: Database{Driver: SQLite},
-		Listen:   Listen{HTTPS: ":8443", Health: "127.0.0.1:8445"},
+		Listen:   Listen{HTTPS: ":8443", Agent: ":8444", Health: "127.0.0.1:8445"},
 		ACME: ACME{
 			OrderLifetime: Duration(24 * time.Hour),
 			HTTP01Port:    80,
@@ -138,3 +148,16 @@ const (
 	SQLite   = "sqlite"
 	Postgres = "postgres"
 )
+
+// AgentAddress returns the URL that agents use, "" when they are not served. The settings must have passed Check.
+func (c *Config) AgentAddress() string {
+	if c.Listen.Agent == "" || c.AgentURL != "" {
+		return strings.TrimSuffix(c.AgentURL, "/")
+	}
+	u, err := url.Parse(c.PublicURL)
+	_, port, portErr := net.SplitHostPort(c.Listen.Agent)
+	if err != nil || portErr != nil {
+		return ""
+	}
+	return "https://" + net.JoinHostPort(u.Hostname(), port)
+}

@@ -1,5 +1,5 @@
 // Package fault owns the error that crosses layers, and the one table that says what each kind of it means on the
-// wire: ACME problem type, HTTP status and log level.
+// wire: ACME problem type, HTTP status, gRPC code and log level.
 //
 // A Public sentence is shown to clients, so it must never hold secrets, SQL, paths or the text of an unexpected
 // error; that belongs into the cause, which only the log sees.

@@ -36,6 +36,13 @@ func TestTable(t *testing.T) {
 		if row.Status < 400 || row.Status > 599 || http.StatusText(row.Status) == "" {
 			t.Errorf("kind %d: status %d", kind, row.Status)
 		}
+		if row.Code == 0 || row.Code > 16 {
+			t.Errorf("kind %d: gRPC code %d", kind, row.Code)
+		}
+		// Whoever may come again is told so in both protocols: RESOURCE_EXHAUSTED and UNAVAILABLE.
+		if again := row.Status == 429 || row.Status == 503; again != (row.Code == 8 || row.Code == 14) {
+			t.Errorf("kind %d: status %d, gRPC code %d", kind, row.Status, row.Code)
+		}
 		if row.Title == "" || row.Title != strings.TrimSpace(row.Title) || row.Title != kind.String() {
 			t.Errorf("kind %d: title %q, string %q", kind, row.Title, kind)
 		}

@@ -51,6 +51,7 @@ const (
 type Meaning struct {
 	ACME   string     // problem type without "urn:ietf:params:acme:error:" (RFC 8555 section 6.7, RFC 9773, ACME profiles)
 	Status int        // HTTP status
+	Code   uint32     // of gRPC; the same number as in google.golang.org/grpc/codes
 	Level  slog.Level // at which the request is logged
 	Title  string     // short words for people
 }
@@ -75,43 +76,57 @@ func Kinds() []Kind {
 	return all
 }
 
+// gRPC's codes (https://grpc.io/docs/guides/status-codes), for those who do not speak it and need not link it.
+const (
+	codeInvalidArgument    = 3
+	codeNotFound           = 5
+	codePermissionDenied   = 7
+	codeResourceExhausted  = 8
+	codeFailedPrecondition = 9
+	codeAborted            = 10
+	codeUnimplemented      = 12
+	codeInternal           = 13
+	codeUnavailable        = 14
+	codeUnauthenticated    = 16
+)
+
 func meaning(k Kind) Meaning {
 	const info, warn, bad = slog.LevelInfo, slog.LevelWarn, slog.LevelError
 	table := [kinds]Meaning{
-		Internal:                {"serverInternal", http.StatusInternalServerError, bad, "internal error"},
-		Unavailable:             {"serverInternal", http.StatusServiceUnavailable, warn, "temporarily unavailable"},
-		Malformed:               {"malformed", http.StatusBadRequest, info, "malformed request"},
-		NotFound:                {"malformed", http.StatusNotFound, info, "not found"},
-		MethodNotAllowed:        {"malformed", http.StatusMethodNotAllowed, info, "method not allowed"},
-		Conflict:                {"malformed", http.StatusConflict, info, "conflict"},
-		TooLarge:                {"malformed", http.StatusRequestEntityTooLarge, info, "request too large"},
-		UnsupportedMediaType:    {"malformed", http.StatusUnsupportedMediaType, info, "unsupported media type"},
-		Unauthenticated:         {"unauthorized", http.StatusUnauthorized, info, "not signed in"},
-		Unauthorized:            {"unauthorized", http.StatusForbidden, info, "not allowed"},
-		AccountDeactivated:      {"unauthorized", http.StatusUnauthorized, info, "account deactivated"},
-		AccountDoesNotExist:     {"accountDoesNotExist", http.StatusBadRequest, info, "account does not exist"},
-		AlreadyReplaced:         {"alreadyReplaced", http.StatusConflict, info, "already replaced"},
-		AlreadyRevoked:          {"alreadyRevoked", http.StatusBadRequest, info, "already revoked"},
-		BadCSR:                  {"badCSR", http.StatusBadRequest, info, "unacceptable CSR"},
-		BadNonce:                {"badNonce", http.StatusBadRequest, slog.LevelDebug, "bad nonce"},
-		BadPublicKey:            {"badPublicKey", http.StatusBadRequest, info, "unacceptable public key"},
-		BadRevocationReason:     {"badRevocationReason", http.StatusBadRequest, info, "unacceptable revocation reason"},
-		BadSignatureAlgorithm:   {"badSignatureAlgorithm", http.StatusBadRequest, info, "unacceptable signature algorithm"},
-		CAA:                     {"caa", http.StatusForbidden, info, "forbidden by CAA"},
-		Compound:                {"compound", http.StatusForbidden, info, "several problems"},
-		Connection:              {"connection", http.StatusBadRequest, info, "connection failed"},
-		DNS:                     {"dns", http.StatusBadRequest, info, "DNS query failed"},
-		ExternalAccountRequired: {"externalAccountRequired", http.StatusForbidden, info, "external account required"},
-		IncorrectResponse:       {"incorrectResponse", http.StatusBadRequest, info, "incorrect response"},
-		InvalidContact:          {"invalidContact", http.StatusBadRequest, info, "invalid contact"},
-		InvalidProfile:          {"invalidProfile", http.StatusBadRequest, info, "invalid profile"},
-		OrderNotReady:           {"orderNotReady", http.StatusForbidden, info, "order not ready"},
-		RateLimited:             {"rateLimited", http.StatusTooManyRequests, warn, "rate limited"},
-		RejectedIdentifier:      {"rejectedIdentifier", http.StatusForbidden, info, "rejected identifier"},
-		TLS:                     {"tls", http.StatusBadRequest, info, "TLS failed"},
-		UnsupportedContact:      {"unsupportedContact", http.StatusBadRequest, info, "unsupported contact"},
-		UnsupportedIdentifier:   {"unsupportedIdentifier", http.StatusBadRequest, info, "unsupported identifier"},
-		UserActionRequired:      {"userActionRequired", http.StatusForbidden, info, "user action required"},
+		Internal:                {"serverInternal", http.StatusInternalServerError, codeInternal, bad, "internal error"},
+		Unavailable:             {"serverInternal", http.StatusServiceUnavailable, codeUnavailable, warn, "temporarily unavailable"},
+		Malformed:               {"malformed", http.StatusBadRequest, codeInvalidArgument, info, "malformed request"},
+		NotFound:                {"malformed", http.StatusNotFound, codeNotFound, info, "not found"},
+		MethodNotAllowed:        {"malformed", http.StatusMethodNotAllowed, codeUnimplemented, info, "method not allowed"},
+		Conflict:                {"malformed", http.StatusConflict, codeFailedPrecondition, info, "conflict"},
+		TooLarge:                {"malformed", http.StatusRequestEntityTooLarge, codeInvalidArgument, info, "request too large"},
+		UnsupportedMediaType:    {"malformed", http.StatusUnsupportedMediaType, codeInvalidArgument, info, "unsupported media type"},
+		Unauthenticated:         {"unauthorized", http.StatusUnauthorized, codeUnauthenticated, info, "not signed in"},
+		Unauthorized:            {"unauthorized", http.StatusForbidden, codePermissionDenied, info, "not allowed"},
+		AccountDeactivated:      {"unauthorized", http.StatusUnauthorized, codePermissionDenied, info, "account deactivated"},
+		AccountDoesNotExist:     {"accountDoesNotExist", http.StatusBadRequest, codeInvalidArgument, info, "account does not exist"},
+		AlreadyReplaced:         {"alreadyReplaced", http.StatusConflict, codeFailedPrecondition, info, "already replaced"},
+		AlreadyRevoked:          {"alreadyRevoked", http.StatusBadRequest, codeFailedPrecondition, info, "already revoked"},
+		BadCSR:                  {"badCSR", http.StatusBadRequest, codeInvalidArgument, info, "unacceptable CSR"},
+		BadNonce:                {"badNonce", http.StatusBadRequest, codeAborted, slog.LevelDebug, "bad nonce"},
+		BadPublicKey:            {"badPublicKey", http.StatusBadRequest, codeInvalidArgument, info, "unacceptable public key"},
+		BadRevocationReason:     {"badRevocationReason", http.StatusBadRequest, codeInvalidArgument, info, "unacceptable revocation reason"},
+		BadSignatureAlgorithm:   {"badSignatureAlgorithm", http.StatusBadRequest, codeInvalidArgument, info, "unacceptable signature algorithm"},
+		CAA:                     {"caa", http.StatusForbidden, codePermissionDenied, info, "forbidden by CAA"},
+		Compound:                {"compound", http.StatusForbidden, codePermissionDenied, info, "several problems"},
+		Connection:              {"connection", http.StatusBadRequest, codeInvalidArgument, info, "connection failed"},
+		DNS:                     {"dns", http.StatusBadRequest, codeInvalidArgument, info, "DNS query failed"},
+		ExternalAccountRequired: {"externalAccountRequired", http.StatusForbidden, codePermissionDenied, info, "external account required"},
+		IncorrectResponse:       {"incorrectResponse", http.StatusBadRequest, codeInvalidArgument, info, "incorrect response"},
+		InvalidContact:          {"invalidContact", http.StatusBadRequest, codeInvalidArgument, info, "invalid contact"},
+		InvalidProfile:          {"invalidProfile", http.StatusBadRequest, codeInvalidArgument, info, "invalid profile"},
+		OrderNotReady:           {"orderNotReady", http.StatusForbidden, codeFailedPrecondition, info, "order not ready"},
+		RateLimited:             {"rateLimited", http.StatusTooManyRequests, codeResourceExhausted, warn, "rate limited"},
+		RejectedIdentifier:      {"rejectedIdentifier", http.StatusForbidden, codePermissionDenied, info, "rejected identifier"},
+		TLS:                     {"tls", http.StatusBadRequest, codeInvalidArgument, info, "TLS failed"},
+		UnsupportedContact:      {"unsupportedContact", http.StatusBadRequest, codeInvalidArgument, info, "unsupported contact"},
+		UnsupportedIdentifier:   {"unsupportedIdentifier", http.StatusBadRequest, codeInvalidArgument, info, "unsupported identifier"},
+		UserActionRequired:      {"userActionRequired", http.StatusForbidden, codeFailedPrecondition, info, "user action required"},
 	}
 	return table[k]
 }

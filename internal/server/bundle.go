@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 
-	"github.com/certloom/certloom/internal/catalog"
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 )
@@ -30,7 +28,7 @@ func (p *publisher) serveBundle(w http.ResponseWriter, r *http.Request) error {
 	if err := pki.CheckTrustDomain(domain); err != nil {
 		return fault.Wrap(err, fault.NotFound, "%v", err)
 	}
-	roots, sequence := rootsOf(p.snapshot(), domain)
+	roots, sequence := p.snapshot().Roots(domain)
 	if len(roots) == 0 {
 		return fault.New(fault.NotFound, "no certificate profile here issues SPIFFE IDs of trust domain %q", domain)
 	}
@@ -52,26 +50,4 @@ func (p *publisher) serveBundle(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "public, max-age=60")
 	_, _ = w.Write(raw) // a client that has gone away is no error of ours
 	return nil
-}
-
-// rootsOf returns the roots, each once, above the issuing CAs of all profiles that issue SPIFFE IDs of the trust
-// domain, suspended ones too: their certificates are still out there. The sequence grows with every change of what it
-// was made of.
-func rootsOf(snapshot *catalog.Snapshot, domain string) (roots [][]byte, sequence int64) {
-	for _, profile := range snapshot.Profiles() {
-		if !slices.Contains(profile.Rules.Names.SPIFFE.TrustDomains, domain) {
-			continue
-		}
-		sequence = max(sequence, profile.UpdatedAt.Unix())
-		ca, ok := snapshot.CA(profile.IssuingCA)
-		if !ok || len(ca.Chain) == 0 {
-			continue
-		}
-		sequence = max(sequence, ca.UpdatedAt.Unix())
-		root := ca.Chain[len(ca.Chain)-1]
-		if !slices.ContainsFunc(roots, func(known []byte) bool { return string(known) == string(root) }) {
-			roots = append(roots, root)
-		}
-	}
-	return roots, sequence
 }

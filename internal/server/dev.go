@@ -34,8 +34,11 @@ const devOrganization = "Certloom Dev"
 // devKeyLen is what a key file holds.
 const devKeyLen = 32
 
-// healthOffset is how far the health port lies above the HTTPS port; between them is the agents' port.
-const healthOffset = 2
+// agentOffset and healthOffset are how far the ports of agents and of health lie above the HTTPS port.
+const (
+	agentOffset  = 1
+	healthOffset = 2
+)
 
 // DevSettings returns the settings of `certloom dev`. Options that cannot be are reported together.
 func DevSettings(o DevOptions) (*config.Config, error) {
@@ -55,7 +58,11 @@ func DevSettings(o DevOptions) (*config.Config, error) {
 	c.PublicURL = "https://" + net.JoinHostPort(publicHost(host), port)
 	c.DataDir = data
 	c.Keys.KeyFile = filepath.Join(data, "master.key")
-	c.Listen = config.Listen{HTTPS: o.Listen, Health: net.JoinHostPort("127.0.0.1", strconv.Itoa(number+healthOffset))}
+	c.Listen = config.Listen{
+		HTTPS:  o.Listen,
+		Agent:  net.JoinHostPort(host, strconv.Itoa(number+agentOffset)),
+		Health: net.JoinHostPort("127.0.0.1", strconv.Itoa(number+healthOffset)),
+	}
 	c.TLS = config.TLS{Profile: "certloom", Names: devNames()}
 	c.ACME.HTTP01Port, c.ACME.TLSALPN01Port, c.ACME.DNSResolver = o.HTTP01Port, o.TLSALPN01Port, o.DNSResolver
 	c.Log.Level = o.LogLevel
@@ -130,22 +137,43 @@ func (p *Parts) SetUpDev(ctx context.Context) (*Connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	agent, err := p.setupDevAgent(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if connection == nil {
 		connection = &Connection{}
 	}
-	connection.URL, connection.CAFile, connection.RootFile, connection.ACME = p.baseURL(), rootFile, rootFile, credentials
+	connection.URL, connection.CAFile, connection.RootFile = p.baseURL(), rootFile, rootFile
+	connection.ACME, connection.Agent = credentials, agent
 	if err := p.setupAdmin(ctx, connection, file); err != nil {
 		return nil, err
 	}
 	return connection, writeConnection(file, connection)
 }
 
+// setupDevAgent makes the profile of mesh workloads that an agent asks for, and a credential for it.
+func (p *Parts) setupDevAgent(ctx context.Context) (*AgentCredential, error) {
+	mesh, err := p.setupProfile(ctx, "mesh", pki.PrivateMTLS, pki.Agent, meshNames)
+	if err != nil {
+		return nil, err
+	}
+	made, err := p.setupCredential(ctx, mesh, "dev")
+	if err != nil {
+		return nil, err
+	}
+	return &AgentCredential{URL: p.Settings.AgentAddress(), KeyID: made.KeyID, HMACKey: made.HMACKey}, nil
+}
+
+// meshNames allows every workload of the mesh, and the names of istiod and of the agent itself.
+func meshNames(rules *pki.ProfileRules) {
+	rules.Names.SPIFFE = pki.SPIFFERules{TrustDomains: []string{"cluster.local"}, Allow: []string{"*/*"}}
+	rules.Names.DNS.Allow = []string{"**.svc", "**.svc.cluster.local"}
+}
+
 // setupDevProfiles makes the profiles that design and documentation promise, and a credential for those that need one.
 func (p *Parts) setupDevProfiles(ctx context.Context) (map[string]ACMECredential, error) {
-	istio, err := p.setupProfile(ctx, "istio", pki.PrivateMTLS, pki.MTLSOverACME, func(rules *pki.ProfileRules) {
-		rules.Names.SPIFFE = pki.SPIFFERules{TrustDomains: []string{"cluster.local"}, Allow: []string{"*/*"}}
-		rules.Names.DNS.Allow = []string{"**.svc", "**.svc.cluster.local"}
-	})
+	istio, err := p.setupProfile(ctx, "istio", pki.PrivateMTLS, pki.MTLSOverACME, meshNames)
 	if err != nil {
 		return nil, err
 	}

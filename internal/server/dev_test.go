@@ -106,7 +106,7 @@ func (d *dev) get(t *testing.T, path string) (status int, header http.Header, bo
 	return response.StatusCode, response.Header, string(raw)
 }
 
-// freeListen returns an address whose port, and the port two above it, are free now.
+// freeListen returns an address whose port, and the two above it, are free now.
 func freeListen(t *testing.T) string {
 	t.Helper()
 	var config net.ListenConfig
@@ -117,10 +117,16 @@ func freeListen(t *testing.T) string {
 		}
 		_, port, _ := net.SplitHostPort(first.Addr().String())
 		number, _ := strconv.Atoi(port)
-		second, err := config.Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(number+2)))
+		second, err := config.Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(number+1)))
+		third, otherErr := config.Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(number+2)))
 		_ = first.Close()
 		if err == nil {
 			_ = second.Close()
+		}
+		if otherErr == nil {
+			_ = third.Close()
+		}
+		if err == nil && otherErr == nil {
 			return first.Addr().String()
 		}
 	}

@@ -17,6 +17,7 @@ import (
 // taken leaves nothing behind.
 type Listeners struct {
 	HTTPS  net.Listener
+	Agent  net.Listener // nil when it is off
 	HTTP   net.Listener // nil when it is off
 	Health net.Listener
 }
@@ -30,7 +31,7 @@ func Bind(ctx context.Context, l config.Listen) (*Listeners, error) {
 		setting, address string
 		to               *net.Listener
 	}{
-		{"listen.https", l.HTTPS, &bound.HTTPS}, {"listen.http", l.HTTP, &bound.HTTP}, {"listen.health", l.Health, &bound.Health},
+		{"listen.https", l.HTTPS, &bound.HTTPS}, {"listen.agent", l.Agent, &bound.Agent}, {"listen.http", l.HTTP, &bound.HTTP}, {"listen.health", l.Health, &bound.Health},
 	} {
 		if item.address == "" {
 			continue
@@ -54,7 +55,7 @@ func Bind(ctx context.Context, l config.Listen) (*Listeners, error) {
 
 // Close closes what is bound. Serving closes them as well; closing twice is harmless.
 func (l *Listeners) Close() {
-	for _, listener := range []net.Listener{l.HTTPS, l.HTTP, l.Health} {
+	for _, listener := range []net.Listener{l.HTTPS, l.Agent, l.HTTP, l.Health} {
 		if listener != nil {
 			_ = listener.Close() // it may be closed already
 		}

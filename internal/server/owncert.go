@@ -148,13 +148,17 @@ func newSource(settings *config.Config, c *catalog.Catalog, issuer *issue.Issuer
 	}
 }
 
-// ownNames are the host of the public URL and the further names of the settings, each once.
+// ownNames are the hosts of the URLs that clients and agents use and the further names of the settings, each once.
 func ownNames(settings *config.Config) []string {
 	var names []string
 	if u, err := url.Parse(settings.PublicURL); err == nil {
 		names = append(names, u.Hostname())
 	}
-	for _, name := range settings.TLS.Names {
+	further := settings.TLS.Names
+	if u, err := url.Parse(settings.AgentAddress()); err == nil && u.Hostname() != "" {
+		further = append([]string{u.Hostname()}, further...)
+	}
+	for _, name := range further {
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}

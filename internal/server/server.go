@@ -11,6 +11,7 @@ import (
 	"github.com/certloom/certloom/internal/acme"
 	"github.com/certloom/certloom/internal/acme/challenge"
 	"github.com/certloom/certloom/internal/acme/nonce"
+	"github.com/certloom/certloom/internal/agentsrv"
 	"github.com/certloom/certloom/internal/api"
 	"github.com/certloom/certloom/internal/config"
 	"github.com/certloom/certloom/internal/console"
@@ -43,7 +44,11 @@ func New(ctx context.Context, parts *Parts, listeners *Listeners) (*Server, erro
 	if err := own.start(ctx); err != nil {
 		return nil, err
 	}
-	acmeServer, err := s.acme(ring)
+	nonces, err := parts.nonces(ring)
+	if err != nil {
+		return nil, err
+	}
+	acmeServer, err := s.acme(ring, nonces)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +58,13 @@ func New(ctx context.Context, parts *Parts, listeners *Listeners) (*Server, erro
 		{"issuing CAs", parts.checkCAs},
 		{"own certificate", own.check},
 	}
+	agents, err := agentsrv.New(agentsrv.Config{
+		Catalog: parts.Catalog, Store: parts.Store, Issuer: parts.Issuer, Nonces: nonces, Now: parts.Now, Random: parts.Random,
+		Logger: parts.Logger, Registerer: parts.Registry, Replica: parts.Replica,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("agent server: %w", err)
+	}
 	public, err := s.public(acmeServer.Handler(), checks)
 	if err != nil {
 		return nil, err
@@ -60,13 +72,15 @@ func New(ctx context.Context, parts *Parts, listeners *Listeners) (*Server, erro
 	if err := registerExpiry(parts.Registry, parts.Catalog.Snapshot); err != nil {
 		return nil, err
 	}
-	s.addTasks(ring, own, acmeServer, public, checks)
+	s.addTasks(ring, own, acmeServer, agents, public, checks)
 	return s, nil
 }
 
 // addTasks lists what runs, in the order of its start. It stops the other way round: first no new requests, then the
 // validations that are under way, then what they all stand on.
-func (s *Server) addTasks(ring *seal.Ring, own *ownCertificate, acmeServer *acme.Server, public http.Handler, checks []check) {
+func (s *Server) addTasks(
+	ring *seal.Ring, own *ownCertificate, acmeServer *acme.Server, agents *agentsrv.Server, public http.Handler, checks []check,
+) {
 	p := s.parts
 	s.tasks.Add("catalog", p.Catalog.Run)
 	s.tasks.Add("ring keys", p.keepRing(ring))
@@ -79,13 +93,22 @@ func (s *Server) addTasks(ring *seal.Ring, own *ownCertificate, acmeServer *acme
 		p.publisher().register(mux)
 		s.tasks.Add("http listener", serve(s.listeners.HTTP, mux, nil, p.Logger))
 	}
+	if s.listeners.Agent != nil {
+		s.tasks.Add("agent listener", func(ctx context.Context) error {
+			return agents.Serve(ctx, s.listeners.Agent, own.tlsConfig(), drainTime)
+		})
+	}
 	s.tasks.Add("https listener", serve(s.listeners.HTTPS, public, own.tlsConfig(), p.Logger))
 }
 
 // Run serves until ctx ends, and returns when everything has stopped.
 func (s *Server) Run(ctx context.Context) error {
+	agents := "off"
+	if s.listeners.Agent != nil {
+		agents = s.listeners.Agent.Addr().String()
+	}
 	s.parts.Logger.InfoContext(ctx, "certloom is serving", "version", s.parts.Version, "url", s.parts.Settings.PublicURL,
-		"https", s.listeners.HTTPS.Addr().String(), "health", s.listeners.Health.Addr().String())
+		"https", s.listeners.HTTPS.Addr().String(), "agents", agents, "health", s.listeners.Health.Addr().String())
 	err := s.tasks.Run(ctx, stopGrace)
 	s.parts.Logger.InfoContext(ctx, "certloom has stopped")
 	if err != nil {
@@ -94,9 +117,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// acme makes the ACME server.
-func (s *Server) acme(ring *seal.Ring) (*acme.Server, error) {
-	p, settings := s.parts, s.parts.Settings.ACME
+// nonces makes the nonces of ACME, which agents use as well when they enrol.
+func (p *Parts) nonces(ring *seal.Ring) (*nonce.Nonces, error) {
 	nonces := nonce.Config{Ring: ring, Now: p.Now, Random: p.Random, Registerer: p.Registry}
 	if p.Settings.Database.Driver == config.Postgres {
 		nonces.Shared = p.Store // there may be other replicas
@@ -105,6 +127,12 @@ func (s *Server) acme(ring *seal.Ring) (*acme.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nonces: %w", err)
 	}
+	return issued, nil
+}
+
+// acme makes the ACME server.
+func (s *Server) acme(ring *seal.Ring, nonces *nonce.Nonces) (*acme.Server, error) {
+	p, settings := s.parts, s.parts.Settings.ACME
 	validator, err := challenge.New(challenge.Config{
 		HTTPPort: settings.HTTP01Port, TLSPort: settings.TLSALPN01Port, Resolver: settings.DNSResolver,
 	})
@@ -113,7 +141,7 @@ func (s *Server) acme(ring *seal.Ring) (*acme.Server, error) {
 	}
 	made, err := acme.New(acme.Config{
 		BaseURL: p.baseURL(), Replica: p.Replica, Catalog: p.Catalog, Store: p.Store, Issuer: p.Issuer, Revoker: p.Revoker,
-		Nonces: issued, Ring: ring, Validator: validator, Now: p.Now, Random: p.Random, Logger: p.Logger, Registerer: p.Registry,
+		Nonces: nonces, Ring: ring, Validator: validator, Now: p.Now, Random: p.Random, Logger: p.Logger, Registerer: p.Registry,
 		Options: acme.Options{
 			TermsOfService:     settings.TermsOfService,
 			Website:            settings.Website,
@@ -181,7 +209,7 @@ func (p *Parts) checkCAs(ctx context.Context) error {
 // apiConfig is what the REST API needs.
 func (p *Parts) apiConfig(checks []check) api.Config {
 	return api.Config{
-		BaseURL: p.baseURL(), Version: p.Version, Catalog: p.Catalog, Auth: p.Auth, Store: p.Store, Authority: p.Authority,
+		BaseURL: p.baseURL(), AgentURL: p.Settings.AgentAddress(), Version: p.Version, Catalog: p.Catalog, Auth: p.Auth, Store: p.Store, Authority: p.Authority,
 		Issuer: p.Issuer, Revoker: p.Revoker, Now: p.Now, Random: p.Random, Logger: p.Logger,
 		Ready: func(ctx context.Context) []string { return failures(ctx, checks) },
 	}

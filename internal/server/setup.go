@@ -39,6 +39,7 @@ type Connection struct {
 	CAFile        string                    `json:"caFile"`   // what to verify the server's certificate with
 	RootFile      string                    `json:"rootFile"` // the root of the certificates that are issued
 	ACME          map[string]ACMECredential `json:"acme,omitempty"`
+	Agent         *AgentCredential          `json:"agent,omitempty"`
 }
 
 // ACMECredential is what an ACME client needs to register with a profile.
@@ -46,6 +47,13 @@ type ACMECredential struct {
 	DirectoryURL string `json:"directoryUrl"`
 	KeyID        string `json:"keyId"`
 	HMACKey      string `json:"hmacKey"` // 32 bytes in unpadded base64url
+}
+
+// AgentCredential is what certloom-agent needs to enrol.
+type AgentCredential struct {
+	URL     string `json:"url"`
+	KeyID   string `json:"keyId"`
+	HMACKey string `json:"hmacKey"` // 32 bytes in unpadded base64url
 }
 
 // setupActor is who set-up changes are made by.

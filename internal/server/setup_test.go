@@ -8,7 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -28,7 +28,7 @@ func setUp(t *testing.T, dir string, random io.Reader, check func(*server.Parts,
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings.Listen.HTTPS, settings.Listen.Health = net.JoinHostPort("127.0.0.1", "0"), net.JoinHostPort("127.0.0.1", "0")
+	settings.Listen.HTTPS, settings.Listen.Agent, settings.Listen.Health = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	listeners, parts, err := server.StartDev(t.Context(), server.Config{
 		Settings: settings, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Random: random,
 	}, random)
@@ -79,7 +79,9 @@ func checkSetUp(t *testing.T, dir string) func(*server.Parts, *server.Connection
 			t.Errorf("login: %v", err)
 		}
 		snapshot := parts.Catalog.Snapshot()
-		for name, credential := range c.ACME {
+		credentials := maps.Clone(c.ACME)
+		credentials["agent"] = server.ACMECredential{KeyID: c.Agent.KeyID, HMACKey: c.Agent.HMACKey}
+		for name, credential := range credentials {
 			known, ok := snapshot.Credential(pki.CredentialID(credential.KeyID))
 			if !ok || !known.Usable(time.Now()) {
 				t.Errorf("credential of profile %s: %+v", name, known)
@@ -90,7 +92,7 @@ func checkSetUp(t *testing.T, dir string) func(*server.Parts, *server.Connection
 				t.Errorf("key of the credential of profile %s: %v", name, err)
 			}
 		}
-		if len(snapshot.CAs()) != 2 || len(snapshot.Profiles()) != 4 {
+		if len(snapshot.CAs()) != 2 || len(snapshot.Profiles()) != 5 {
 			t.Errorf("%d CAs, %d profiles", len(snapshot.CAs()), len(snapshot.Profiles()))
 		}
 		checkModes(t, dir)

@@ -22,12 +22,16 @@ const (
 	KeyAccount   = "account"
 	KeyActor     = "actor"
 	KeyProfile   = "profile"
+	KeyCluster   = "cluster"
+	KeyNamespace = "namespace"
+	KeyPod       = "pod"
 	KeyResource  = "resource"
 	KeyStatus    = "status"
 	KeyDuration  = "duration"
 	KeyAddress   = "address"
 	KeyUserAgent = "user_agent"
 	KeyComponent = "component"
+	KeyIdentity  = "identity"
 )
 
 // NewLogger returns a logger that writes "text" or "json" lines of at least the given level ("debug", "info",

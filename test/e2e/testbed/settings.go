@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -52,6 +54,13 @@ func (s *Certloom) writeSecrets(dsn string) error {
 	})
 }
 
+// agentAddress is that of the agents' listener, one port above, as "certloom dev" has it.
+func agentAddress(listen string) string {
+	host, port, _ := net.SplitHostPort(listen)
+	number, _ := strconv.Atoi(port)
+	return net.JoinHostPort(host, strconv.Itoa(number+1))
+}
+
 // writeSettings writes the settings file and returns its path.
 func (s *Certloom) writeSettings(publicURL string, o *Options) (string, error) {
 	database := "{driver: sqlite}"
@@ -62,10 +71,10 @@ func (s *Certloom) writeSettings(publicURL string, o *Options) (string, error) {
 dataDir: data
 database: %s
 keys: {keyFile: master.key}
-listen: {https: %q, health: %q}
+listen: {https: %q, agent: %q, health: %q}
 tls: {profile: certloom, names: [localhost, 127.0.0.1]}
 acme: {nonceRejectPercent: %d}
-`, publicURL, database, s.listen, strings.TrimPrefix(s.health, "http://"), o.NonceRejectPercent)
+`, publicURL, database, s.listen, agentAddress(s.listen), strings.TrimPrefix(s.health, "http://"), o.NonceRejectPercent)
 	if err := writeFiles(s.program.Dir, map[string][]byte{"certloom.yaml": []byte(settings)}); err != nil {
 		return "", err
 	}
