@@ -1,0 +1,213 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/certloom/certloom/internal/agent/caservice"
+	"github.com/certloom/certloom/internal/agent/certloom"
+	"github.com/certloom/certloom/internal/agent/issuer"
+	"github.com/certloom/certloom/internal/agent/kube"
+	"github.com/certloom/certloom/internal/agent/serving"
+	"github.com/certloom/certloom/internal/agent/token"
+	"github.com/certloom/certloom/internal/group"
+	"github.com/certloom/certloom/internal/telemetry"
+)
+
+// Config is what an Agent needs of the process.
+type Config struct {
+	Settings Settings
+	Kube     kubernetes.Interface
+	Now      func() time.Time
+	Random   io.Reader
+	// Jitter returns a number in [0, 1), different each time.
+	Jitter func() float64
+	Logger *slog.Logger
+}
+
+// Agent is everything, bound to its addresses but not running.
+type Agent struct {
+	config    Config
+	registry  *prometheus.Registry
+	listeners listeners
+
+	watch   *kube.Watch
+	teller  *kube.Teller
+	keys    *token.Keys // nil when the API server is asked
+	tokens  caservice.Tokens
+	issuer  issuer.Issuer
+	serving *serving.Certificate
+	service *caservice.Service
+	health  *health
+}
+
+// New checks the settings, makes the parts and binds the addresses. Settings that are wrong are reported together.
+func New(ctx context.Context, config Config) (*Agent, error) {
+	if err := config.Settings.Check(); err != nil {
+		return nil, err
+	}
+	a := &Agent{config: config, registry: telemetry.NewRegistry()}
+	for _, step := range []func() error{a.makeCluster, a.makeIssuer, a.makeServing, a.makeService} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	a.health = newHealth(a)
+	return a, a.listeners.bind(ctx, &config.Settings)
+}
+
+func (a *Agent) makeCluster() error {
+	var err error
+	c := &a.config
+	if a.watch, err = kube.NewWatch(c.Kube); err != nil {
+		return err
+	}
+	a.teller = kube.NewTeller(c.Kube)
+	if c.Settings.TokenReview {
+		a.tokens, err = token.NewReview(c.Kube.AuthenticationV1().TokenReviews(), c.Settings.TokenAudiences, c.Now)
+		return err
+	}
+	a.keys, err = token.NewKeys(token.KeysConfig{
+		Fetch: func(ctx context.Context, path string) ([]byte, error) {
+			raw, err := c.Kube.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Raw()
+			if err != nil {
+				return nil, fmt.Errorf("ask the API server: %w", err)
+			}
+			return raw, nil
+		},
+		Issuers: c.Settings.TokenIssuers, Now: c.Now, Logger: c.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	a.tokens, err = token.NewLocal(a.keys, a.watch, c.Settings.TokenAudiences, c.Now)
+	return err
+}
+
+func (a *Agent) makeIssuer() error {
+	c, s := &a.config, &a.config.Settings
+	made, err := certloom.New(certloom.Config{
+		Server:     s.Server,
+		Roots:      func() (*x509.CertPool, error) { return readRoots(s.ServerCAFile) },
+		Credential: func() (certloom.Credential, error) { return readCredential(s.CredentialFile) },
+		Cluster:    s.ClusterIDs[0], TrustDomain: s.TrustDomain,
+		Now: c.Now, Random: c.Random, Logger: c.Logger, Registerer: a.registry,
+	})
+	a.issuer = made
+	return err
+}
+
+func (a *Agent) makeServing() error {
+	c, s := &a.config, &a.config.Settings
+	var err error
+	a.serving, err = serving.New(serving.Config{
+		Source: a.issuer,
+		Order:  issuer.Order{DNS: s.ServingNames, Key: s.ServingKey, Lifetime: s.ServingLifetime, Caller: s.own()},
+		Now:    c.Now, Random: c.Random, Logger: c.Logger, Registerer: a.registry,
+	})
+	return err
+}
+
+func (a *Agent) makeService() error {
+	c, s := &a.config, &a.config.Settings
+	var err error
+	a.service, err = caservice.New(caservice.Config{
+		Issuer: a.issuer, Tokens: a.tokens, Cluster: a.watch, Tell: a.teller.Tell,
+		TrustDomain: s.TrustDomain, ClusterIDs: s.ClusterIDs, MaxLifetime: s.MaxLifetime, Timeout: requestTimeout,
+		ClientCertificates: s.ClientCertificates, NodeAccounts: s.NodeAccounts,
+		Now: c.Now, Random: c.Random, Jitter: c.Jitter, Logger: c.Logger, Registerer: a.registry,
+	})
+	return err
+}
+
+const (
+	// requestTimeout bounds a workload's call, which has no deadline of its own.
+	requestTimeout = 10 * time.Second
+	// grace is how long a task may take to stop; calls drain within it.
+	grace = 20 * time.Second
+)
+
+// Run serves until ctx ends. It stops in this order: readiness fails, calls under way end, everything else ends.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.listeners.close()
+	context.AfterFunc(ctx, a.health.drain)
+	var tasks group.Group
+	tasks.Add("events", a.teller.Run)
+	tasks.Add("metrics", a.health.serveMetrics(a.listeners.metrics))
+	tasks.Add("health", a.health.serveHealth(a.listeners.health))
+	tasks.Add("watch", a.watch.Run)
+	if a.keys != nil {
+		tasks.Add("keys", a.keys.Run)
+	}
+	tasks.Add("issuer", a.issuer.Run)
+	tasks.Add("serving certificate", a.serving.Run)
+	tasks.Add("certificate service", func(ctx context.Context) error {
+		return a.service.Serve(ctx, a.listeners.service, a.config.Settings.TLS.apply(a.service.TLS(a.serving.Get)))
+	})
+	a.config.Logger.InfoContext(ctx, "certloom-agent starts", telemetry.KeyAddress, a.listeners.service.Addr().String(),
+		telemetry.KeyCluster, a.config.Settings.ClusterIDs[0], "server", a.config.Settings.Server)
+	return tasks.Run(ctx, grace)
+}
+
+// listeners are bound before anything runs, so that an address that is taken ends the start.
+type listeners struct {
+	service, health, metrics net.Listener
+}
+
+func (l *listeners) bind(ctx context.Context, s *Settings) error {
+	var problems []error
+	var network net.ListenConfig
+	for _, item := range []struct {
+		flag, address string
+		to            *net.Listener
+	}{
+		{"--serving-address", s.ServingAddress, &l.service},
+		{"--readiness-probe-port", s.HealthAddress, &l.health},
+		{"--metrics-port", s.MetricsAddress, &l.metrics},
+	} {
+		listener, err := network.Listen(ctx, "tcp", item.address)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: cannot listen on %s: %w", item.flag, item.address, err))
+			continue
+		}
+		*item.to = listener
+	}
+	if len(problems) > 0 {
+		l.close()
+	}
+	return errors.Join(problems...)
+}
+
+func (l *listeners) close() {
+	for _, listener := range []net.Listener{l.service, l.health, l.metrics} {
+		if listener != nil {
+			_ = listener.Close() // serving has closed it
+		}
+	}
+}
+
+// readRoots reads what the server's certificate must lead to; nil is what the system trusts.
+func readRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil //nolint:nilnil // the standard library's word for the system's roots
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the roots of the server's certificate: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	}
+	return pool, nil
+}

@@ -1,0 +1,185 @@
+package agent
+
+import (
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/certloom/certloom/internal/agent/caservice"
+	"github.com/certloom/certloom/internal/agent/certloom"
+	"github.com/certloom/certloom/internal/agent/issuer"
+	"github.com/certloom/certloom/internal/pki"
+)
+
+// Settings are what an operator decides. The names in the messages of Check are those of the command's flags.
+type Settings struct {
+	Server         string // HOST:PORT of the agent listener; "" takes the credential file's
+	ServerCAFile   string // PEM; "" is what the system trusts
+	CredentialFile string // JSON, as "certloom credential create -o json" prints it
+
+	ServingAddress  string
+	ServingNames    []string
+	ServingKey      pki.KeyAlgorithm
+	ServingLifetime time.Duration
+	TLS             TLSSettings
+
+	TrustDomain        string
+	ClusterIDs         []string // the first is our name, the others are accepted too
+	MaxLifetime        time.Duration
+	ClientCertificates bool
+	NodeAccounts       []caservice.NodeAccount
+
+	TokenReview    bool
+	TokenAudiences []string
+	TokenIssuers   []string
+
+	HealthAddress  string
+	ReadinessPath  string
+	MetricsAddress string
+
+	// Of the Pod that the agent runs in, for the inventory; "" where it is not known.
+	Namespace, ServiceAccount, Pod, Node string
+}
+
+// TLSSettings narrow what the listener offers. The zero value is what Go considers safe, from TLS 1.2 on.
+type TLSSettings struct {
+	MinVersion   uint16
+	CipherSuites []uint16 // of TLS 1.2
+	Curves       []tls.CurveID
+}
+
+func (t TLSSettings) apply(config *tls.Config) *tls.Config {
+	config.MinVersion = max(config.MinVersion, t.MinVersion)
+	config.CipherSuites, config.CurvePreferences = t.CipherSuites, t.Curves
+	return config
+}
+
+// own is who the agent itself is.
+func (s *Settings) own() issuer.Caller {
+	return issuer.Caller{Namespace: s.Namespace, ServiceAccount: s.ServiceAccount, Pod: s.Pod, Node: s.Node}
+}
+
+// Check fills in what the credential file says and returns everything that is wrong, together.
+func (s *Settings) Check() error {
+	problems := s.checkServer()
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	s.TrustDomain = strings.ReplaceAll(s.TrustDomain, "@", ".") // as Istio writes a trust domain that is a service account
+	if err := pki.CheckTrustDomain(s.TrustDomain); err != nil {
+		bad("--trust-domain: %w", err)
+	}
+	for _, item := range []struct{ flag, address string }{
+		{"--serving-address", s.ServingAddress}, {"--readiness-probe-port", s.HealthAddress}, {"--metrics-port", s.MetricsAddress},
+	} {
+		if _, _, err := net.SplitHostPort(item.address); err != nil {
+			bad("%s: %q is not HOST:PORT", item.flag, item.address)
+		}
+	}
+	if !strings.HasPrefix(s.ReadinessPath, "/") || strings.ContainsAny(s.ReadinessPath, " {}") || s.ReadinessPath == "/livez" {
+		bad("--readiness-probe-path: %q is not a path such as /readyz", s.ReadinessPath)
+	}
+	if len(s.ServingNames) == 0 {
+		bad("--serving-certificate-dns-names: at least one name is needed")
+	}
+	for _, name := range s.ServingNames {
+		if id, err := pki.NormalizeIdentifier(pki.Identifier{Type: pki.DNS, Value: name}); err != nil || id.Value != name {
+			bad("--serving-certificate-dns-names: %q is not a DNS name in lower case", name)
+		}
+	}
+	if len(s.ClusterIDs) == 0 || !clusterName().MatchString(s.ClusterIDs[0]) {
+		bad("--cluster-id: %q does not begin with a name of 1 to 63 letters, digits, dots, hyphens and underscores", s.ClusterIDs)
+	}
+	if len(s.TokenAudiences) == 0 {
+		bad("--token-audiences: at least one audience is needed")
+	}
+	const shortest, longest = time.Minute, 10 * 365 * 24 * time.Hour
+	for _, item := range []struct {
+		flag  string
+		value time.Duration
+	}{{"--max-client-certificate-duration", s.MaxLifetime}, {"--serving-certificate-duration", s.ServingLifetime}} {
+		if item.value < shortest || item.value > longest {
+			bad("%s: %s is not between %s and %s", item.flag, item.value, shortest, longest)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// clusterName is what the server accepts as the name of a cluster (agent.proto).
+func clusterName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`) }
+
+// checkServer checks what the issuer needs. Files are read here to say early what is wrong with them, and again when
+// they are used.
+func (s *Settings) checkServer() []error {
+	var problems []error
+	file, err := readCredentialFile(s.CredentialFile)
+	if err != nil {
+		problems = append(problems, fmt.Errorf("--credential-file: %w", err))
+	}
+	if s.Server == "" && file != nil {
+		s.Server = file.AgentURL
+	}
+	if err == nil || s.Server != "" {
+		if s.Server, err = hostPort(s.Server); err != nil {
+			problems = append(problems, fmt.Errorf("--server: %w", err))
+		}
+	}
+	if _, err := readRoots(s.ServerCAFile); err != nil {
+		problems = append(problems, fmt.Errorf("--server-ca-file: %w", err))
+	}
+	return problems
+}
+
+// hostPort takes "https://HOST:PORT" and "HOST:PORT".
+func hostPort(server string) (string, error) {
+	address := strings.TrimSuffix(strings.TrimPrefix(server, "https://"), "/")
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || port == "" || strings.ContainsAny(address, "/@ ") {
+		return "", fmt.Errorf("%q is not an address such as https://certloom.example.com:8444", server)
+	}
+	return address, nil
+}
+
+// credentialFile is what "certloom credential create -o json" prints, as far as it matters here.
+type credentialFile struct {
+	AgentURL string `json:"agentUrl"`
+	URL      string `json:"url"`
+	KeyID    string `json:"keyId"`
+	HMACKey  string `json:"hmacKey"`
+}
+
+func readCredentialFile(path string) (*credentialFile, error) {
+	if path == "" {
+		return nil, errors.New(`is needed: the output of "certloom credential create --profile PROFILE --name NAME -o json"`)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the credential: %w", err)
+	}
+	var file credentialFile
+	// The error of the decoder may quote the file, which is secret.
+	if json.Unmarshal(raw, &file) != nil || file.KeyID == "" || file.HMACKey == "" {
+		return nil, fmt.Errorf(`%s is not a JSON object with "keyId" and "hmacKey"`, path)
+	}
+	if file.AgentURL == "" {
+		file.AgentURL = file.URL
+	}
+	return &file, nil
+}
+
+func readCredential(path string) (certloom.Credential, error) {
+	file, err := readCredentialFile(path)
+	if err != nil {
+		return certloom.Credential{}, err
+	}
+	key, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimSpace(file.HMACKey))
+	if err != nil {
+		return certloom.Credential{}, fmt.Errorf("%s: hmacKey is not base64url without padding", path)
+	}
+	return certloom.Credential{KeyID: file.KeyID, Key: key}, nil
+}
