@@ -11,9 +11,14 @@ import (
 )
 
 // binaryOnce builds the binary of this tree, once for a run of the tests, and returns its path. Sweep removes it.
-// CERTLOOM_E2E_BINARY names one that is built already.
-var binaryOnce = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("CERTLOOM_E2E_BINARY"); path != "" {
+// CERTLOOM_E2E_BINARY names one that is built already; CERTLOOM_E2E_AGENT does for the agent.
+var (
+	binaryOnce      = sync.OnceValues(func() (string, error) { return buildBinary("certloom", "CERTLOOM_E2E_BINARY") })
+	agentBinaryOnce = sync.OnceValues(func() (string, error) { return buildBinary("certloom-agent", "CERTLOOM_E2E_AGENT") })
+)
+
+func buildBinary(name, variable string) (string, error) {
+	if path := os.Getenv(variable); path != "" {
 		return path, nil
 	}
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/certloom/certloom").Output()
@@ -24,14 +29,14 @@ var binaryOnce = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make a folder for the binary: %w", err)
 	}
-	path := filepath.Join(dir, "certloom")
-	build := exec.Command("go", "build", "-o", path, "./cmd/certloom")
+	path := filepath.Join(dir, name)
+	build := exec.Command("go", "build", "-o", path, "./cmd/"+name)
 	build.Dir = strings.TrimSpace(string(out))
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build certloom: %w\n%s", err, out)
+		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
 	}
 	return path, nil
-})
+}
 
 // Main runs the tests of a package and removes what they share. TestMain exits with what it returns.
 func Main(m *testing.M) int {

@@ -34,6 +34,14 @@ type Connection struct {
 	CAFile   string                `json:"caFile"`
 	RootFile string                `json:"rootFile"`
 	ACME     map[string]Credential `json:"acme"`
+	Agent    AgentCredential       `json:"agent"`
+}
+
+// AgentCredential is what certloom-agent enrols with, as dev.json has it.
+type AgentCredential struct {
+	URL     string `json:"url"`
+	KeyID   string `json:"keyId"`
+	HMACKey string `json:"hmacKey"`
 }
 
 // Credential is what an ACME client registers with, as dev.json and "certloom credential create -o json" have it.

@@ -1,0 +1,81 @@
+package testbed
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// CreateAccount makes a ServiceAccount.
+func (c *Cluster) CreateAccount(ctx context.Context, t T, namespace, name string) *corev1.ServiceAccount {
+	t.Helper()
+	made, err := c.Kube.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// CreatePod makes a Pod that runs as the ServiceAccount on the node, as far as the API server knows.
+func (c *Cluster) CreatePod(ctx context.Context, t T, namespace, name, account, node string) *corev1.Pod {
+	t.Helper()
+	made, err := c.Kube.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: account, NodeName: node, Containers: []corev1.Container{{Name: "app", Image: "app"}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// DeletePod removes a Pod at once.
+func (c *Cluster) DeletePod(ctx context.Context, t T, namespace, name string) {
+	t.Helper()
+	now := int64(0)
+	if err := c.Kube.CoreV1().Pods(namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Token asks the API server for a token of a ServiceAccount, bound to the Pod if there is one.
+func (c *Cluster) Token(ctx context.Context, t T, account *corev1.ServiceAccount, pod *corev1.Pod, audiences ...string) string {
+	t.Helper()
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audiences}}
+	if pod != nil {
+		request.Spec.BoundObjectRef = &authenticationv1.BoundObjectReference{
+			Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID,
+		}
+	}
+	made, err := c.Kube.CoreV1().ServiceAccounts(account.Namespace).CreateToken(ctx, account.Name, request, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made.Status.Token
+}
+
+// SigningKey is the key with which the API server signs tokens.
+func (c *Cluster) SigningKey(t T) *ecdsa.PrivateKey {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(c.dir, "pki", "accounts.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(data)
+	key, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}

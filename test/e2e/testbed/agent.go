@@ -1,0 +1,157 @@
+package testbed
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/structpb"
+	istio "istio.io/api/security/v1alpha1"
+)
+
+// AgentName is the host of the agent's serving certificate.
+const AgentName = "certloom-agent.istio-system.svc"
+
+// Agent is a running certloom-agent.
+type Agent struct {
+	Address string // of Istio's certificate service
+	Health  string // base URL of /readyz and /livez
+	Metrics string // URL
+
+	process *Process
+	program Program
+	roots   *x509.CertPool
+}
+
+// StartAgent builds the agent of this tree, gives it the credential of the server's profile "mesh", and waits until it is
+// ready.
+func StartAgent(ctx context.Context, t T, c *Cluster, s *Certloom, args ...string) *Agent {
+	t.Helper()
+	binary, err := agentBinaryOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	dir, port := Folder(t), Ports(t, 3)
+	credential := filepath.Join(dir, "credential.json")
+	raw, err := json.Marshal(s.Agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(credential, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &Agent{
+		Address: Addr(port), Health: "http://" + Addr(port+1), Metrics: "http://" + Addr(port+2) + "/metrics",
+		program: Program{Name: "certloom-agent", Path: binary, Dir: dir, Env: []string{"TOKEN_AUDIENCES="}},
+	}
+	a.program.Args = append([]string{
+		"--kubeconfig=" + c.kubeconfig, "--credential-file=" + credential, "--server-ca-file=" + s.CAFile,
+		"--serving-address=" + a.Address, fmt.Sprintf("--readiness-probe-port=%d", port+1), fmt.Sprintf("--metrics-port=%d", port+2),
+		"--serving-certificate-dns-names=" + AgentName,
+	}, args...)
+	root, err := os.ReadFile(s.RootFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.roots = x509.NewCertPool()
+	a.roots.AppendCertsFromPEM(root)
+	t.Cleanup(func() {
+		if a.process != nil {
+			a.process.finish(t)
+		}
+	})
+	a.Restart(ctx, t)
+	return a
+}
+
+// Restart starts the agent again after Kill, and waits until it is ready.
+func (a *Agent) Restart(ctx context.Context, t T) {
+	t.Helper()
+	process, err := start(a.program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.process = process
+	if err := a.Await(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Await waits until the agent says that it is ready.
+func (a *Agent) Await(ctx context.Context) error {
+	return a.process.Await(ctx, answers(http.DefaultClient, a.Health+"/readyz"))
+}
+
+// Process is the running agent.
+func (a *Agent) Process() *Process { return a.process }
+
+// Caller is a client of the agent as Istio's are: a connection of its own.
+type Caller struct {
+	connection *grpc.ClientConn
+	client     istio.IstioCertificateServiceClient
+}
+
+// Connect makes a connection that trusts what workloads trust, with a client certificate or none.
+func (a *Agent) Connect(t T, own ...tls.Certificate) *Caller {
+	t.Helper()
+	secure := &tls.Config{RootCAs: a.roots, ServerName: AgentName, MinVersion: tls.VersionTLS12, Certificates: own}
+	connection, err := grpc.NewClient("passthrough:///"+a.Address, grpc.WithTransportCredentials(credentials.NewTLS(secure)),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { connection.Close() })
+	return &Caller{connection: connection, client: istio.NewIstioCertificateServiceClient(connection)}
+}
+
+// Ask is what a caller sends.
+type Ask struct {
+	Token       string // "" sends no token
+	Scheme      string // before the token; "" is "Bearer "
+	Cluster     string // "" sends none
+	CSR         []byte // PEM
+	Seconds     int64
+	Impersonate string
+}
+
+// Create calls CreateCertificate.
+func (c *Caller) Create(ctx context.Context, ask Ask) ([]string, error) {
+	if ask.Token != "" {
+		scheme := ask.Scheme
+		if scheme == "" {
+			scheme = "Bearer "
+		}
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", scheme+ask.Token)
+	}
+	if ask.Cluster != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "ClusterID", ask.Cluster)
+	}
+	fields := map[string]any{"CertSigner": ""}
+	if ask.Impersonate != "" {
+		fields = map[string]any{"ImpersonatedIdentity": ask.Impersonate}
+	}
+	extra, err := structpb.NewStruct(fields)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	answer, err := c.client.CreateCertificate(ctx, &istio.IstioCertificateRequest{
+		Csr: string(ask.CSR), ValidityDuration: ask.Seconds, Metadata: extra,
+	})
+	return answer.GetCertChain(), err
+}
