@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"time"
 
@@ -54,7 +55,7 @@ func (s *Server) bundle(ctx context.Context, c *call, in *agentapi.BundleRequest
 		case <-s.stopping:
 			last = true
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, fmt.Errorf("wait for a bundle: %w", ctx.Err())
 		}
 	}
 }
@@ -73,7 +74,7 @@ func bundleOf(snapshot *catalog.Snapshot, p *pki.Profile) *agentapi.TrustBundle 
 	slices.SortFunc(roots, slices.Compare)
 	hash := sha256.New()
 	for _, root := range roots {
-		_, _ = hash.Write(binary.BigEndian.AppendUint32(nil, uint32(len(root)))) //nolint:gosec // a hash never fails; a certificate has less than 4 GB
+		_, _ = hash.Write(binary.BigEndian.AppendUint32(nil, uint32(len(root)))) // a hash never fails
 		_, _ = hash.Write(root)
 	}
 	return &agentapi.TrustBundle{Roots: roots, Version: hex.EncodeToString(hash.Sum(nil)[:versionBytes])}

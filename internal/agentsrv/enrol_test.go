@@ -90,7 +90,9 @@ func TestEnrolRefuses(t *testing.T) {
 	_, err = client.Enrol(t.Context(), used)
 	check(t, err)
 
-	sign := func(in *agentapi.EnrolRequest, credential acmetest.Credential) { in.Mac = agentapi.EnrolMAC(credential.Key, in) }
+	sign := func(in *agentapi.EnrolRequest, credential acmetest.Credential) {
+		in.Mac = agentapi.EnrolMAC(credential.Key, in)
+	}
 	with := func(template *x509.CertificateRequest) func(*agentapi.EnrolRequest) {
 		return func(in *agentapi.EnrolRequest) {
 			in.Csr, _ = request(t, template)

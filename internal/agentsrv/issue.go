@@ -134,8 +134,12 @@ func workloadOf(cluster string, caller *agentapi.Caller) (pki.Workload, error) {
 		name, value string
 		most        int
 	}{
-		{"namespace", w.Namespace, maxName}, {"service account", w.ServiceAccount, maxName}, {"pod", w.Pod, maxName},
-		{"pod UID", w.PodUID, maxUID}, {"node", w.Node, maxName}, {"impersonator", w.ImpersonatedBy, maxProxy},
+		{"namespace", w.Namespace, maxName},
+		{"service account", w.ServiceAccount, maxName},
+		{"pod", w.Pod, maxName},
+		{"pod UID", w.PodUID, maxUID},
+		{"node", w.Node, maxName},
+		{"impersonator", w.ImpersonatedBy, maxProxy},
 	} {
 		if field.value == "" {
 			continue
@@ -153,13 +157,21 @@ func checkLabel(what, value string, most int) error {
 		return fault.New(fault.Malformed, "%s %.80q has %d characters, not 1 to %d", what, value, len(value), most)
 	}
 	for i := range len(value) {
-		c := value[i]
-		letter := (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-		if !letter && c != '.' && c != '-' && c != '_' && c != ':' && (c != '/' || most != maxProxy) {
-			return fault.New(fault.Malformed, "%s %.80q has character %q, which is not a letter, digit, dot, hyphen, underscore or colon", what, value, c)
+		if !labelCharacter(value[i]) && (value[i] != '/' || most != maxProxy) {
+			return fault.New(fault.Malformed, "%s %.80q has character %q, which is not a letter, digit, dot, hyphen, underscore or colon",
+				what, value, value[i])
 		}
 	}
 	return nil
+}
+
+func labelCharacter(c byte) bool {
+	switch c {
+	case '.', '-', '_', ':':
+		return true
+	default:
+		return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
+	}
 }
 
 // orderOf makes an item's ID one that no other credential can use, and that no ACME order has.

@@ -99,18 +99,14 @@ const maxAgents = 4096
 
 // New checks the configuration and starts nothing.
 func New(c Config) (*Server, error) {
-	if c.Catalog == nil || c.Store == nil || c.Issuer == nil || c.Nonces == nil || c.Now == nil || c.Random == nil ||
-		c.Logger == nil || c.Registerer == nil {
-		return nil, errors.New("agentsrv: Catalog, Store, Issuer, Nonces, Now, Random, Logger and Registerer are required")
+	if c.Catalog == nil || c.Store == nil || c.Issuer == nil || c.Nonces == nil {
+		return nil, errors.New("agentsrv: Catalog, Store, Issuer and Nonces are required")
 	}
-	if c.MaxItems == 0 {
-		c.MaxItems = defaultMaxItems
+	if c.Now == nil || c.Random == nil || c.Logger == nil || c.Registerer == nil {
+		return nil, errors.New("agentsrv: Now, Random, Logger and Registerer are required")
 	}
-	if c.Timeout == 0 {
-		c.Timeout = defaultTimeout
-	}
-	if c.MaxItems < agentapi.MaxItems || c.Timeout < 0 {
-		return nil, fmt.Errorf("agentsrv: MaxItems %d is less than the %d of one call, or Timeout %s is negative", c.MaxItems, agentapi.MaxItems, c.Timeout)
+	if err := c.bound(); err != nil {
+		return nil, err
 	}
 	var raw [4]byte
 	if _, err := io.ReadFull(c.Random, raw[:]); err != nil {
@@ -132,6 +128,23 @@ func New(c Config) (*Server, error) {
 	}
 	s.metrics, err = newMetrics(c.Registerer)
 	return s, err
+}
+
+// bound fills in what is optional, and checks it.
+func (c *Config) bound() error {
+	if c.MaxItems == 0 {
+		c.MaxItems = defaultMaxItems
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
+	}
+	switch {
+	case c.MaxItems < agentapi.MaxItems:
+		return fmt.Errorf("agentsrv: MaxItems %d is less than the %d of one call", c.MaxItems, agentapi.MaxItems)
+	case c.Timeout < 0:
+		return fmt.Errorf("agentsrv: Timeout %s is negative", c.Timeout)
+	}
+	return nil
 }
 
 // requestID returns a name for a call in log lines and audit events.
@@ -192,6 +205,5 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, secure *tls.C
 	}
 	server.Stop()
 	<-drained
-	<-stopped
-	return fmt.Errorf("calls of agents still running on %s after %s", listener.Addr(), drain)
+	return errors.Join(fmt.Errorf("calls of agents still running on %s after %s", listener.Addr(), drain), <-stopped)
 }
