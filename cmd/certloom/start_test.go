@@ -14,7 +14,7 @@ import (
 // What keeps a server from starting is told with the next step, and with the status of a wrong command line.
 func TestStartRefuses(t *testing.T) {
 	t.Parallel()
-	taken, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // nothing to cancel: it does not wait
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

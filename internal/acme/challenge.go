@@ -169,6 +169,11 @@ func (s *Server) validate(ctx context.Context, v *validation) outcome {
 	asking, cancel := context.WithTimeout(ctx, s.Options.ValidationTimeout)
 	defer cancel()
 	err := s.Validator.Validate(asking, v.question)
+	if fault.Is(err, fault.Unavailable) {
+		// Nobody was asked, so nothing is decided: the client comes again, or finds it abandoned after the lease.
+		s.Logger.InfoContext(ctx, "validation put off", telemetry.KeyRequest, v.request.id, telemetry.KeyError, err)
+		return outcome{err: err}
+	}
 	result := v.proof
 	result.Status, result.At = pki.StatusValid, s.Now().UTC().Truncate(time.Second)
 	event := s.event(&v.request, audit.AuthorizationValid, v.question.Identifier.Value, audit.Detail{Order: v.order})

@@ -13,6 +13,8 @@ func EncodeOrder(o *pki.Order) []byte { return encodeOrder(o) }
 
 func DecodeOrder(plain []byte) (*pki.Order, error) { return decodeOrder(plain) }
 
+func EncodeChain(chain [][]byte) []byte { return encodeChain(chain) }
+
 func CheckContact(contact []string) error { return checkContact(contact) }
 
 func RenewalWindow(c *pki.Certificate) (start, end time.Time) { return window(c) }

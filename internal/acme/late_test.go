@@ -94,3 +94,31 @@ func TestFinalizeAfterProfileDemandsProof(t *testing.T) {
 		t.Errorf("finalize again: %d %s", answer.Status, answer.Body)
 	}
 }
+
+// TestFinalizeAfterProfileNarrows: what a profile allows is judged when the certificate is made, not only when the order
+// was: names that it has come to refuse are refused, and the others are not.
+func TestFinalizeAfterProfileNarrows(t *testing.T) {
+	t.Parallel()
+	s := acmetest.Start(t, acmetest.Options{})
+	c, mesh := s.Register(t, "server"), s.Register(t, "istio")
+	gone, kept, identity := c.NewOrder(t, "a.example.com"), c.NewOrder(t, "b.example.com"), mesh.NewOrder(t)
+	server, istio := *s.Profiles["server"], *s.Profiles["istio"]
+	server.Rules.Names.DNS.Deny = append(server.Rules.Names.DNS.Deny, "a.example.com")
+	istio.Rules.Names.SPIFFE.TrustDomains = []string{"other.example"}
+	for _, p := range []pki.Profile{server, istio} {
+		if _, err := s.Catalog.UpdateProfile(t.Context(), p, acmetest.By()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, answer := range map[string]*acmetest.Response{
+		"DNS name":  c.Finalize(t, gone, acmetest.ServerCSR(t, "a.example.com")),
+		"SPIFFE ID": mesh.Finalize(t, identity, acmetest.WorkloadCSR(t, workload)),
+	} {
+		if p := answer.Problem(t); answer.Status != http.StatusForbidden || p.Type != "rejectedIdentifier" {
+			t.Errorf("%s: %d %s", name, answer.Status, answer.Body)
+		}
+	}
+	if answer := c.Finalize(t, kept, acmetest.ServerCSR(t, "b.example.com")); answer.Status != http.StatusOK {
+		t.Errorf("a name that is still allowed: %d %s", answer.Status, answer.Body)
+	}
+}

@@ -1,7 +1,9 @@
 package acme_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -151,6 +153,20 @@ func TestQuota(t *testing.T) {
 	for range 1000 {
 		if _, err := unlimited.Take("a"); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+func TestEncodeChain(t *testing.T) {
+	t.Parallel()
+	der := make([]byte, 200)
+	for i := range der {
+		der[i] = byte(3 * i)
+	}
+	for length := range der {
+		want := bytes.Repeat(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der[:length]}), 2)
+		if got := acme.EncodeChain([][]byte{der[:length], der[:length]}); !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes became\n%swant\n%s", length, got, want)
 		}
 	}
 }

@@ -275,8 +275,15 @@ func cut(text string, limit int) string {
 // trouble turns an error of a handler into the one that the client is told. A request that ran out of time, or whose
 // client has gone, is no fault of the server's insides.
 func trouble(ctx context.Context, err error) *fault.Error {
-	if _, known := errors.AsType[*fault.Error](err); !known &&
-		(ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+	if _, known := errors.AsType[*fault.Error](err); known {
+		return fault.From(err)
+	}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return fault.Wrap(err, fault.Unavailable, "the client has gone before it was answered")
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fault.Wrap(fmt.Errorf("%w: %w", context.Canceled, err), fault.Unavailable, "the client has gone before it was answered")
+	case errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
 		return fault.Wrap(err, fault.Unavailable, "request took too long; try again")
 	}
 	return fault.From(err)

@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -81,6 +82,9 @@ func (s *Server) log(ctx context.Context, r *request, rt *route, problem *fault.
 	level, status := slog.LevelDebug, "ok"
 	if problem != nil {
 		level, status = problem.Kind.Meaning().Level, problem.Kind.Meaning().ACME
+		if errors.Is(problem, context.Canceled) {
+			level = slog.LevelDebug // clients go away as they like
+		}
 	}
 	if !s.Logger.Enabled(ctx, level) {
 		return

@@ -83,6 +83,28 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
+// A client that goes away is no trouble: it rings no alarm in the log, and is not said to have been slow.
+func TestClientGone(t *testing.T) {
+	t.Parallel()
+	var lines lockedBuffer
+	ctx, leave := context.WithCancel(t.Context())
+	s := acmetest.Start(t, acmetest.Options{
+		Logger: slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Issuer: func(inner acme.Issuer) acme.Issuer {
+			return brokenIssuer{inner, func(ctx context.Context) error { leave(); <-ctx.Done(); return ctx.Err() }}
+		},
+	})
+	c := s.Register(t, "istio")
+	o := c.NewOrder(t)
+	c.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Handler.ServeHTTP(w, r.WithContext(ctx)) })
+	if answer := c.Finalize(t, o, acmetest.WorkloadCSR(t, workload)); answer.Status != http.StatusServiceUnavailable {
+		t.Errorf("finalize: %d %s", answer.Status, answer.Body)
+	}
+	if text := lines.String(); strings.Contains(text, "level=WARN") || strings.Contains(text, "too long") || !strings.Contains(text, "client has gone") {
+		t.Errorf("log: %s", text)
+	}
+}
+
 // lockedBuffer is a buffer for the log lines of many goroutines.
 type lockedBuffer struct {
 	mu  sync.Mutex // guards all

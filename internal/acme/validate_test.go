@@ -267,3 +267,37 @@ func TestOrderQuota(t *testing.T) {
 }
 
 var errDisk = errors.New("disk full at /secret/path")
+
+// overrun is a validator whose target is asked too much, until a test says otherwise.
+type overrun struct{ free atomic.Bool }
+
+func (o *overrun) Validate(context.Context, challenge.Request) error {
+	if o.free.Load() {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "64 validations are asking 127.0.0.1 now; try again in a moment")
+}
+
+// A validation that could not be made because of others decides nothing: 503, and the next attempt counts.
+func TestValidationPutOff(t *testing.T) {
+	t.Parallel()
+	validator := &overrun{}
+	s := acmetest.Start(t, acmetest.Options{Validator: validator})
+	c := challengeClient(t, s)
+	o := c.NewOrder(t, "localhost")
+	a, i := httpChallenge(t, c, o.Authorizations[0])
+	answer := c.Post(t, a.Challenges[i].URL, struct{}{})
+	if answer.Status != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
+		t.Errorf("challenge: %d %s", answer.Status, answer.Body)
+	}
+	if got := c.Read(t, o.URL).Order(t).Status; got != "pending" {
+		t.Errorf("order is %s, want pending", got)
+	}
+	validator.free.Store(true)
+	if answer := c.Post(t, a.Challenges[i].URL, struct{}{}); answer.Status != http.StatusOK {
+		t.Errorf("challenge afterwards: %d %s", answer.Status, answer.Body)
+	}
+	if got := c.Read(t, o.URL).Order(t).Status; got != "ready" {
+		t.Errorf("order is %s, want ready", got)
+	}
+}

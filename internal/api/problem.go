@@ -45,7 +45,11 @@ func (s *Server) problem(ctx context.Context, err error) *refusal {
 	}
 	meaning := chief.Kind.Meaning()
 	if meaning.Status >= http.StatusInternalServerError {
-		s.config.Logger.Log(ctx, meaning.Level, "request not served",
+		level := meaning.Level
+		if errors.Is(err, context.Canceled) {
+			level = slog.LevelDebug // clients go away as they like
+		}
+		s.config.Logger.Log(ctx, level, "request not served",
 			slog.String(telemetry.KeyRequest, caller.Request), slog.Any(telemetry.KeyError, err))
 		faults = []*fault.Error{chief}
 	}

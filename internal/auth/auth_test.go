@@ -264,6 +264,7 @@ func TestLogin(t *testing.T) {
 		"refuses/steering":    {"ann\x1b[2J", password},
 		"refuses/no-user":     {"", ""},
 		"refuses/decoy-empty": {"bob", ""},
+		"refuses/wrong field": {password, ""},
 	} {
 		_, _, err := d.Login(t.Context(), pair[0], pair[1], from("192.0.2.2"))
 		if !fault.Is(err, fault.Unauthenticated) || fault.From(err).Public != "user name or password is wrong" {

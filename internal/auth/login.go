@@ -43,10 +43,14 @@ func (a *Authenticator) Login(ctx context.Context, name, password string, by aud
 		err.RetryAfter = wait
 		return "", nil, err
 	}
-	by.Actor = audit.Actor{Kind: audit.User, ID: shortName(name), Name: shortName(name)}
-	ok, err := a.checkPassword(ctx, name, password)
+	user, ok, err := a.checkPassword(ctx, name, password)
 	if err != nil {
 		return "", nil, err
+	}
+	// The name of nobody is not written down: people type passwords there.
+	by.Actor = audit.Actor{Kind: audit.Nobody}
+	if user != nil {
+		by.Actor = audit.Actor{Kind: audit.User, ID: user.Name, Name: user.Name}
 	}
 	if !ok {
 		return "", nil, a.refuseLogin(ctx, by)
@@ -56,60 +60,47 @@ func (a *Authenticator) Login(ctx context.Context, name, password string, by aud
 	return a.makeToken(ctx, request, by)
 }
 
-// checkPassword reports whether the password is the user's.
-func (a *Authenticator) checkPassword(ctx context.Context, name, password string) (bool, error) {
+// checkPassword reports whether the password is the user's, and who that is; nil when there is no such user.
+func (a *Authenticator) checkPassword(ctx context.Context, name, password string) (*pki.User, bool, error) {
 	phc := decoy
 	user, err := a.config.Store.User(ctx, name)
 	switch {
 	case fault.Is(err, fault.NotFound):
 		user = nil
 	case err != nil:
-		return false, fmt.Errorf("find user: %w", err)
+		return nil, false, fmt.Errorf("find user: %w", err)
 	default:
 		phc = user.PasswordHash
 	}
-	if len(password) > maxPassword {
-		password = password[:maxPassword] // longer than any that was stored, so it stays wrong
-		user = nil
+	tooLong := len(password) > maxPassword // longer than any that was stored
+	if tooLong {
+		password = password[:maxPassword]
 	}
 	select {
 	case a.hashing <- struct{}{}:
 		defer func() { <-a.hashing }()
 	case <-ctx.Done():
-		return false, fault.Wrap(ctx.Err(), fault.Unavailable, "too many attempts to sign in at once")
+		return nil, false, fault.Wrap(ctx.Err(), fault.Unavailable, "too many attempts to sign in at once")
 	}
 	same, err := verifyPassword(password, phc)
 	if err != nil {
-		return false, fmt.Errorf("verify password: %w", err)
+		return nil, false, fmt.Errorf("verify password: %w", err)
 	}
-	return same && user != nil, nil
+	return user, same && user != nil && !tooLong, nil
 }
 
 func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By) error {
 	refused := fault.New(fault.Unauthenticated, "user name or password is wrong").WithHint("certloom dev writes both into dev.json in its data folder")
-	event := a.event(by, audit.LoginRefuse, by.Actor.ID, audit.Detail{Reason: refused.Public})
+	target := by.Actor.ID
+	if target == "" {
+		target = "unknown user"
+	}
+	event := a.event(by, audit.LoginRefuse, target, audit.Detail{Reason: refused.Public})
 	event.Outcome = audit.Refused
 	if err := a.config.Store.RecordEvent(ctx, event); err != nil {
 		a.config.Logger.ErrorContext(ctx, "refused login not recorded", telemetry.KeyError, err)
 	}
 	return refused
-}
-
-// shortName bounds what a stranger can write into the audit log. Control characters are the store's and the
-// surfaces' to escape; here they become dots.
-func shortName(name string) string {
-	const most = 63
-	cut := make([]rune, 0, most)
-	for _, r := range name {
-		if len(cut) == most {
-			break
-		}
-		if r < ' ' || r > '~' {
-			r = '.'
-		}
-		cut = append(cut, r)
-	}
-	return string(cut)
 }
 
 // Limits of login attempts from one address: guessing takes attempts by the million, a person who has forgotten which

@@ -147,7 +147,7 @@ for that root, and the CA is pending until its certificate is installed (certloo
 				return err
 			}
 			if ca.State != "pending" {
-				a.next("create a profile with it: certloom profile create NAME --template private-mtls --issuing-ca %s", ca.Name)
+				a.next("create a profile with it: certloom profile create NAME --template private-mtls --issuing-ca %s --trust-domain cluster.local --allow-namespace '*'", ca.Name)
 				return a.showCA(ca)
 			}
 			a.next("have the CSR signed, then: certloom ca install %s --certificate FILE --chain FILE", ca.Name)

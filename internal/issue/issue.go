@@ -120,7 +120,7 @@ func (i *Issuer) issue(ctx context.Context, r *Request) (*pki.Certificate, outco
 	// 1. Authorize: what storage knows now decides, not what the surface saw.
 	facts, err := i.facts(ctx, r, now)
 	if err != nil {
-		return nil, failed, fmt.Errorf("finalize facts: %w", err)
+		return nil, failure(err), fmt.Errorf("finalize facts: %w", err)
 	}
 	i.metrics.observe(stageFacts, now, i.config.Now())
 	if existing, err := existing(facts, r); existing != nil || err != nil {
@@ -253,7 +253,7 @@ func (i *Issuer) commit(ctx context.Context, r *Request, c *pki.Certificate, id 
 	begin := i.config.Now()
 	stored, won, err := i.config.Store.RecordCertificate(ctx, c, id, i.issueEvent(r, c))
 	if err != nil {
-		return nil, failed, fmt.Errorf("record certificate: %w", err)
+		return nil, failure(err), fmt.Errorf("record certificate: %w", err)
 	}
 	i.metrics.observe(stageCommit, begin, i.config.Now())
 	if won {

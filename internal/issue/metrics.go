@@ -1,6 +1,8 @@
 package issue
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,6 +19,8 @@ const (
 	repeated outcome = "repeated" // the order's certificate again
 	refused  outcome = "refused"
 	failed   outcome = "failed" // nobody's fault but ours
+	// abandoned requests ended because their client had gone. They are apart, so that clients cannot ring an alarm.
+	abandoned outcome = "abandoned"
 )
 
 // outcomeOf returns the outcome when there was no error, and tells refusals from failures when there was.
@@ -25,11 +29,19 @@ func outcomeOf(fine outcome, err error) outcome {
 	switch {
 	case err == nil:
 		return fine
-	case fault.From(err).Kind.Meaning().Status >= serverErrors:
-		return failed
+	case errors.Is(err, context.Canceled) || fault.From(err).Kind.Meaning().Status >= serverErrors:
+		return failure(err)
 	default:
 		return refused
 	}
+}
+
+// failure returns the outcome of an error of storage.
+func failure(err error) outcome {
+	if errors.Is(err, context.Canceled) {
+		return abandoned
+	}
+	return failed
 }
 
 // stage is a part of the sequence; the label of a metric.
@@ -58,7 +70,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "certloom_issuance_total",
-			Help: "Requests for certificates by profile and outcome: issued, repeated, refused, failed.",
+			Help: "Requests for certificates by profile and outcome: issued, repeated, refused, failed, abandoned.",
 		}, []string{"profile", "outcome"}),
 		stages: make(map[stage]prometheus.Observer),
 	}

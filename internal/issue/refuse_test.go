@@ -60,6 +60,24 @@ func TestIssueStorageFails(t *testing.T) {
 	}
 }
 
+// A client that goes away is not counted as a failure of ours.
+func TestAbandoned(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testca.Options{})
+	s.ledger.Fail = func(called string) (bool, error) {
+		if called == "RecordCertificate" {
+			return false, context.Canceled
+		}
+		return false, nil
+	}
+	if _, err := s.issuer.Issue(t.Context(), s.meshRequest(t, "order-1")); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Issue: %v", err)
+	}
+	if failed, abandoned := s.count(t, "failed"), s.count(t, "abandoned"); failed != 0 || abandoned != 1 {
+		t.Errorf("failed = %v, abandoned = %v", failed, abandoned)
+	}
+}
+
 // failingSigner signs nothing, or wrongly.
 type failingSigner struct {
 	crypto.Signer

@@ -43,7 +43,7 @@ func SerialFromInt(n *big.Int) Serial {
 func ParseSerial(s string) (Serial, error) {
 	digits := strings.ToLower(strings.TrimSpace(s))
 	digits = strings.TrimPrefix(digits, "0x")
-	digits = strings.NewReplacer(":", "", " ", "").Replace(digits)
+	digits = strings.ReplaceAll(strings.ReplaceAll(digits, ":", ""), " ", "")
 	digits = strings.TrimLeft(digits, "0")
 	if len(digits)%2 == 1 {
 		digits = "0" + digits

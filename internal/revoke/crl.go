@@ -16,6 +16,9 @@ import (
 // versionAge is how long it is believed that no other replica has revoked anything.
 const versionAge = time.Second
 
+// minKeep is how long a certificate that has expired stays on CRLs at least.
+const minKeep = 48 * time.Hour
+
 // list is the CRL of one CA.
 type list struct {
 	mu      sync.Mutex // guards everything below but checked; held while a CRL is made, so that one makes it and the others wait
@@ -96,7 +99,7 @@ func (r *Revoker) sign(ctx context.Context, l *list, ca *pki.CA, version int64, 
 	if err != nil {
 		return err
 	}
-	entries, err := r.config.Store.Revoked(ctx, ca.ID)
+	entries, err := r.config.Store.Revoked(ctx, ca.ID, now.Add(-r.keep()))
 	if err != nil {
 		return fmt.Errorf("revoked certificates: %w", err)
 	}
@@ -130,6 +133,10 @@ func (r *Revoker) sign(ctx context.Context, l *list, ca *pki.CA, version int64, 
 	r.metrics.lists.Inc()
 	return nil
 }
+
+// keep is how long a certificate that has expired stays on CRLs. RFC 5280 section 3.3 wants it on one that was made
+// after that; verifiers fetch none more often than the old one ends.
+func (r *Revoker) keep() time.Duration { return max(minKeep, r.config.CRLLifetime) }
 
 // parseIssuer parses a CA's certificate for signing a CRL. One without a key usage extension may sign everything (RFC
 // 5280 section 4.2.1.3), which the standard library wants to be told.

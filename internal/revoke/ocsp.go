@@ -55,6 +55,7 @@ func (r *Revoker) OCSP(ctx context.Context, request []byte) (response []byte, ne
 		r.metrics.answers.WithLabelValues("unauthorized").Inc()
 		return ocspError(ocspUnauthorized), time.Time{}, nil
 	}
+	revoked := r.revoked.Load()
 	status, err := r.status(ctx, issuer.ca, query.serial)
 	if err != nil {
 		r.metrics.answers.WithLabelValues("tryLater").Inc()
@@ -74,6 +75,9 @@ func (r *Revoker) OCSP(ctx context.Context, request []byte) (response []byte, ne
 		return der, time.Time{}, nil
 	}
 	r.answers.Add(query.serial, answer{certID: query.certID, der: der, made: now, next: next})
+	if r.revoked.Load() != revoked {
+		r.answers.Remove(query.serial) // it may have been revoked between the question and the signature
+	}
 	return der, next, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -35,8 +36,8 @@ type Inventory interface {
 
 // Lists is what CRLs are made of.
 type Lists interface {
-	// Revoked returns the certificates of a CA that its CRL has to name.
-	Revoked(ctx context.Context, ca pki.CAID) ([]pki.RevokedEntry, error)
+	// Revoked returns the revoked certificates of a CA that had not expired at the given time.
+	Revoked(ctx context.Context, ca pki.CAID, since time.Time) ([]pki.RevokedEntry, error)
 	// NextCRLNumber returns a number that is higher than every one before, on every replica.
 	NextCRLNumber(ctx context.Context, ca pki.CAID) (int64, error)
 	// RevocationVersion returns a number that changes with every revocation of the CA.
@@ -82,6 +83,7 @@ type Revoker struct {
 	config  Config
 	metrics *metrics
 	answers *lru.Cache[pki.Serial, answer]
+	revoked atomic.Uint64 // counts the revocations of this process
 
 	refusals *audit.Limiter // which ones are recorded
 
@@ -167,6 +169,8 @@ func (r *Revoker) revoke(ctx context.Context, q *Request) error {
 	if err := r.config.Store.RevokeCertificate(ctx, q.Serial, q.Reason, now, ev); err != nil {
 		return fmt.Errorf("revoke certificate: %w", err)
 	}
+	// First the count, then the answer: OCSP does it the other way round.
+	r.revoked.Add(1)
 	r.answers.Remove(q.Serial)
 	r.listOf(certificate.CAID).expire()
 	return nil

@@ -30,13 +30,19 @@ type dev struct {
 // startDev starts one on the folder. The address of a folder that was used before must be given again.
 func startDev(t *testing.T, dir, listen string, workloads int) *dev {
 	t.Helper()
+	return startLogging(t, dir, listen, workloads, slog.New(slog.NewTextHandler(t.Output(), nil)))
+}
+
+// startLogging is startDev with a log of the test's.
+func startLogging(t *testing.T, dir, listen string, workloads int, logger *slog.Logger) *dev {
+	t.Helper()
 	settings, err := server.DevSettings(server.DevOptions{Data: dir, Listen: listen, HTTP01Port: 5002, TLSALPN01Port: 5001, LogLevel: "warn"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	listeners, parts, err := server.StartDev(ctx, server.Config{
-		Settings: settings, Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Now: time.Now,
+		Settings: settings, Version: "test", Logger: logger, Now: time.Now,
 	}, rand.Reader)
 	if err != nil {
 		cancel()

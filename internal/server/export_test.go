@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"log/slog"
+	"net"
+	"net/http"
 	"time"
 
 	"github.com/certloom/certloom/internal/seal"
@@ -20,4 +23,9 @@ func (p *Parts) LoadRing(ctx context.Context) (*seal.Ring, error) { return p.loa
 // RefreshRing is what it does each RingCheck.
 func (p *Parts) RefreshRing(ctx context.Context, ring *seal.Ring) error {
 	return p.refreshRing(ctx, ring)
+}
+
+// Serve is the task of a listener without TLS.
+func Serve(listener net.Listener, handler http.Handler, logger *slog.Logger) func(context.Context) error {
+	return serve(listener, handler, nil, logger)
 }

@@ -78,7 +78,7 @@ const (
 func serve(listener net.Listener, handler http.Handler, secure *tls.Config, logger *slog.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {
 		server := &http.Server{
-			Handler:           handler,
+			Handler:           guard(handler, logger),
 			TLSConfig:         secure,
 			ReadHeaderTimeout: readHeaderTimeout,
 			ReadTimeout:       readTimeout,
@@ -109,7 +109,8 @@ func serve(listener net.Listener, handler http.Handler, secure *tls.Config, logg
 			err = ended
 		}
 		if err != nil {
-			return fmt.Errorf("requests still running on %s: %w", listener.Addr(), err)
+			// What is still running must not outlive the database.
+			return fmt.Errorf("requests still running on %s: %w", listener.Addr(), errors.Join(err, server.Close()))
 		}
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -52,10 +53,22 @@ type ownCertificate struct {
 func (o *ownCertificate) start(ctx context.Context) error {
 	certificate, err := o.source.load(ctx)
 	if err != nil {
-		return fmt.Errorf("the server's own certificate: %w", err)
+		return fmt.Errorf("the server's own certificate: %w", withWayOut(err))
 	}
 	o.current.Store(certificate)
 	return nil
+}
+
+// withWayOut tells how to start when the profile or the CA of the own certificate was suspended or has expired: what
+// mends that needs a running server.
+func withWayOut(err error) error {
+	refused, ok := errors.AsType[*fault.Error](err)
+	if !ok || refused.Kind.Meaning().Status >= http.StatusInternalServerError {
+		return err
+	}
+	told := *refused
+	return told.WithHint("to start all the same, give tls.certificateFile and tls.keyFile in the settings instead of tls.profile;" +
+		" then activate or replace what the certificate is issued with")
 }
 
 // Run replaces the certificate when it is due. A failure is logged, and tried again: the one that we have serves on.

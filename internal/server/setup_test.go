@@ -11,11 +11,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/certloom/certloom/internal/audit"
+	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/server"
 )
@@ -200,5 +202,28 @@ func TestSetUpAfterItsCredentialWasRevoked(t *testing.T) {
 		if again.ACME["istio"] == first.ACME["istio"] || again.ACME["server"] != first.ACME["server"] {
 			t.Error("only the revoked credential is to be replaced")
 		}
+	}
+}
+
+// What the server's own certificate is issued with can be suspended; the next start says how to get out of that, since
+// activating it needs a server that runs.
+func TestStartWithoutOwnCertificate(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	err := setUp(t, dir, rand.Reader, func(parts *server.Parts, _ *server.Connection) {
+		own, ok := parts.Catalog.Snapshot().ProfileByName("certloom")
+		if !ok {
+			t.Fatal("no profile")
+		}
+		if _, err := parts.Catalog.SetProfileState(t.Context(), own.ID, pki.Suspended, audit.By{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := server.New(t.Context(), parts, &server.Listeners{})
+		if err == nil || !strings.Contains(fault.From(err).Hint, "tls.certificateFile") {
+			t.Errorf("started: %v", err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -38,6 +38,7 @@ func (s *Store) CreateAccount(ctx context.Context, a *pki.Account, maxAccounts i
 		return nil, false, fmt.Errorf("create account: %w", err)
 	}
 	err = s.write(ctx, "create account", func(ctx context.Context, t *tx) error {
+		created = false // this may be a second run
 		stored, err = t.accountOfKey(ctx, a.Scope, a.Thumbprint)
 		if err != nil || stored != nil {
 			return err

@@ -1,12 +1,18 @@
 package store
 
 import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"io"
+	"net"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -35,6 +41,11 @@ type dialect struct {
 	certificateIDs string
 	// down tells that the database cannot be used now, which is no fault of the statement.
 	down func(err error) bool
+	// conflict tells that the transaction was ended in favour of another one, and that the same may succeed now.
+	conflict func(err error) bool
+	// aborted tells that a statement of the connection's transaction has failed, so that it cannot be committed.
+	// SQLite undoes the statement alone.
+	aborted func(conn *sql.Conn) bool
 }
 
 var (
@@ -52,20 +63,24 @@ func sqliteDialect() *dialect {
 		certificateIDs: `WITH RECURSIVE fresh (id, n) AS (
 			SELECT coalesce(max(id), 0) + 1, 1 FROM certificate UNION ALL SELECT id + 1, n + 1 FROM fresh WHERE n < $1)
 			SELECT id FROM fresh`,
-		down: sqliteDown,
+		down:     sqliteDown,
+		conflict: func(error) bool { return false }, // there is one writer
+		aborted:  func(*sql.Conn) bool { return false },
 	}
 }
 
 func postgresDialect() *dialect {
 	return &dialect{
 		name:           "postgres",
-		begin:          "BEGIN",
+		begin:          "BEGIN ISOLATION LEVEL READ COMMITTED", // whatever the server's default is
 		forUpdate:      " FOR UPDATE",
 		utf8:           true,
 		numbered:       func(query string) string { return query },
 		placeholder:    func(n int) string { return "$" + strconv.Itoa(n) },
 		certificateIDs: `SELECT nextval('certificate_id') FROM generate_series(1, $1::bigint)`,
 		down:           postgresDown,
+		conflict:       postgresConflict,
+		aborted:        postgresAborted,
 	}
 }
 
@@ -96,17 +111,49 @@ func sqliteDown(err error) bool {
 	}
 }
 
-// postgresDown is true for everything that is not the server's judgement of a statement (the network, a timeout),
-// and for the classes 08 connection, 53 resources, 57 operator intervention, 58 system error.
+// postgresDown is true for what the network and the driver say, and of the server's errors for the classes 08
+// connection, 53 resources, 57 operator intervention, 58 system error. What it does not know is taken for a mistake
+// of ours, which must not be hidden as an outage.
 func postgresDown(err error) bool {
+	if found, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch found.Code[:2] {
+		case "08", "53", "57", "58":
+			return true
+		default:
+			return found.Code == "25006" // read-only: we reached a standby
+		}
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	for _, known := range []error{
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, driver.ErrBadConn, sql.ErrConnDone, context.DeadlineExceeded, context.Canceled,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return pgconn.SafeToRetry(err) // the connection was closed before anything was sent
+}
+
+// postgresConflict is true for serialization_failure and deadlock_detected.
+func postgresConflict(err error) bool {
 	found, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return true
-	}
-	switch found.Code[:2] {
-	case "08", "53", "57", "58":
-		return true
-	default:
-		return found.Code == "25006" // read-only: we reached a standby
-	}
+	return ok && (found.Code == "40001" || found.Code == "40P01")
+}
+
+// postgresAborted asks the driver, which knows it of the server's last answer.
+func postgresAborted(conn *sql.Conn) bool {
+	const failed = 'E'
+	aborted := true
+	err := conn.Raw(func(raw any) error {
+		if c, ok := raw.(*stdlib.Conn); ok {
+			aborted = c.Conn().PgConn().TxStatus() == failed
+		}
+		return nil
+	})
+	return err != nil || aborted
 }

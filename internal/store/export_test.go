@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
+	"sync/atomic"
 	"testing"
 )
 
@@ -79,6 +82,51 @@ func Count(t testing.TB, s *Store, query string) int64 {
 func Text(t testing.TB, s *Store, query string) string {
 	t.Helper()
 	text, err := scanned[string](s.queryRow(t.Context(), query))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// Writers is how many writers a store has.
+func Writers(s *Store) int {
+	if s.dialect.prepare {
+		return 1
+	}
+	return postgresWriters
+}
+
+// Statement runs a statement in the transaction of an operation.
+type Statement func(query string, args ...any) error
+
+// Write runs an operation of the test's. alone says that it does not share its transaction.
+func Write(ctx context.Context, s *Store, run func(alone bool, statement Statement) error) error {
+	return s.write(ctx, "test", func(ctx context.Context, t *tx) error {
+		return run(t.alone, func(query string, args ...any) error {
+			_, err := t.session.conn.ExecContext(ctx, query, args...)
+			t.wrote = true
+			return err
+		})
+	})
+}
+
+// Disconnect makes every later connection of the writers fail, and returns how many were tried.
+func Disconnect(s *Store) *atomic.Int64 {
+	tried := new(atomic.Int64)
+	s.writer.connect = func(context.Context) (*sql.Conn, error) {
+		tried.Add(1)
+		return nil, driver.ErrBadConn
+	}
+	return tried
+}
+
+// WriterText returns what a query selects on a writer's connection, within a transaction.
+func WriterText(t testing.TB, s *Store, query string) string {
+	t.Helper()
+	var text string
+	err := s.write(t.Context(), "test", func(ctx context.Context, tx *tx) error {
+		return tx.session.conn.QueryRowContext(ctx, query).Scan(&text)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -50,6 +51,13 @@ func OpenPostgres(ctx context.Context, cfg PostgresConfig) (*Store, error) {
 	}
 	// A commit must be on the disk when it returns, whatever the server's default is.
 	parsed.RuntimeParams["synchronous_commit"] = "on"
+	// A replica whose machine is gone leaves its transactions open. Their locks must end soon, not when TCP notices.
+	parsed.RuntimeParams["idle_in_transaction_session_timeout"] = "30s"
+	if parsed.ValidateConnect == nil {
+		// Of several hosts, and of one whose name moves, only the primary will do: a standby may not know yet that a
+		// credential was revoked.
+		parsed.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
 	db := stdlib.OpenDB(*parsed)
 	db.SetMaxOpenConns(postgresWriters + postgresReaders)
 	db.SetMaxIdleConns(postgresWriters + postgresReaders)

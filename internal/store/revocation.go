@@ -65,11 +65,11 @@ func (t *tx) noteRevocation(ctx context.Context, id, identity, source int64, at 
 	return t.count(ctx, "revoked", 1)
 }
 
-// Revoked returns the revoked certificates of a CA that have not expired, oldest serial first.
-func (s *Store) Revoked(ctx context.Context, ca pki.CAID) ([]pki.RevokedEntry, error) {
+// Revoked returns the revoked certificates of a CA that had not expired at the given time, oldest serial first.
+func (s *Store) Revoked(ctx context.Context, ca pki.CAID, since time.Time) ([]pki.RevokedEntry, error) {
 	rows, err := s.query(ctx, `SELECT c.serial, c.revoked_at, c.reason, c.not_after FROM certificate c
 		JOIN source s ON s.id = c.source_id
-		WHERE c.revoked_at > 0 AND c.not_after >= $1 AND s.ca_id = $2 ORDER BY c.serial`, seconds(s.now()), string(ca))
+		WHERE c.revoked_at > 0 AND c.not_after >= $1 AND s.ca_id = $2 ORDER BY c.serial`, seconds(since), string(ca))
 	all, err := collect(rows, err, func(r row) (pki.RevokedEntry, error) {
 		var serial []byte
 		var at, notAfter int64

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/fault"
@@ -24,8 +25,21 @@ type tx struct {
 
 func (t *tx) store() *Store { return t.session.writer.store }
 
+// panicError is a panic of an operation. The writer's goroutine is everybody's, so it must not end for one of them.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", e.value, e.stack) }
+
 // runAll runs the operations, then records the certificates of the batch together, then writes the events.
-func (t *tx) runAll(ctx context.Context, batch []*operation) error {
+func (t *tx) runAll(ctx context.Context, batch []*operation) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{p, debug.Stack()}
+		}
+	}()
 	var records []*operation
 	for _, op := range batch {
 		op.err = nil
@@ -42,8 +56,17 @@ func (t *tx) runAll(ctx context.Context, batch []*operation) error {
 			return err
 		}
 	}
-	return t.flushEvents(ctx)
+	if err := t.flushEvents(ctx); err != nil {
+		return err
+	}
+	if t.store().dialect.aborted(t.session.conn) {
+		return errHidden
+	}
+	return nil
 }
+
+// errHidden ends a transaction that could only be rolled back, though no operation said so.
+var errHidden = errors.New("a statement failed, and its operation went on")
 
 func (t *tx) runOne(ctx context.Context, op *operation) error {
 	before := *t

@@ -179,18 +179,44 @@ func (s *session) run(batch []*operation) {
 		s.writer.store.failing.Store(false)
 		return
 	}
-	if s.final(err) || len(batch) == 1 {
+	if s.final(err) || len(batch) == 1 && !s.writer.store.dialect.conflict(err) {
 		s.fail(batch, err)
 		return
 	}
 	s.writer.store.metrics.rerun.Inc()
-	for _, op := range batch {
+	for i, op := range batch {
 		alone := []*operation{op}
-		if err := s.attempt(alone); err != nil {
+		err := s.runAlone(alone)
+		switch {
+		case err == nil:
+		case s.final(err):
+			// The rest would find out the same, one timeout after the other.
+			s.fail(batch[i:], err)
+			return
+		default:
 			s.fail(alone, err)
 		}
 	}
 }
+
+// conflictRuns is how often an operation runs that loses against others. On its own it holds few locks, so that it
+// hardly loses once.
+const conflictRuns = 5
+
+func (s *session) runAlone(alone []*operation) (err error) {
+	for range conflictRuns {
+		if err = s.attempt(alone); err == nil || !s.writer.store.dialect.conflict(err) {
+			return err
+		}
+	}
+	return &contendedError{err}
+}
+
+// contendedError is an operation that lost every time.
+type contendedError struct{ cause error }
+
+func (e *contendedError) Error() string { return "contended: " + e.cause.Error() }
+func (e *contendedError) Unwrap() error { return e.cause }
 
 // commitError is a COMMIT whose outcome is not known.
 type commitError struct{ cause error }
@@ -214,11 +240,16 @@ var errRerun = errors.New("operation needs a transaction of its own")
 func (s *session) fail(batch []*operation, err error) {
 	store := s.writer.store
 	_, commit := errors.AsType[*commitError](err)
-	if commit || store.down(err) {
+	_, contended := errors.AsType[*contendedError](err)
+	switch {
+	case contended:
+		store.metrics.failed.WithLabelValues(reasonUnavailable).Inc()
+		err = unavailable(err)
+	case commit || store.down(err):
 		store.failing.Store(true)
 		store.metrics.failed.WithLabelValues(reasonUnavailable).Inc()
 		err = unavailable(err)
-	} else {
+	default:
 		store.metrics.failed.WithLabelValues(reasonStatement).Inc()
 	}
 	for _, op := range batch {
@@ -237,15 +268,15 @@ func (s *session) attempt(batch []*operation) error {
 		return err
 	}
 	if err := t.runAll(ctx, batch); err != nil {
-		s.rollback(ctx)
+		s.rollback(ctx, err)
 		return err
 	}
 	if !t.wrote {
-		s.rollback(ctx)
+		s.rollback(ctx, nil)
 		return nil
 	}
 	if err := t.exec(ctx, "COMMIT"); err != nil {
-		s.rollback(ctx)
+		s.rollback(ctx, err)
 		return &commitError{err}
 	}
 	s.writer.store.metrics.commit.Observe(elapsed(began, s.writer.store.now()))
@@ -294,9 +325,11 @@ func (s *session) open(ctx context.Context) error {
 	return nil
 }
 
-// rollback ends a transaction that is not to be; a connection that cannot do that is dropped.
-func (s *session) rollback(ctx context.Context) {
-	if ctx.Err() != nil {
+// rollback ends a transaction that is not to be. A connection that cannot do that is dropped, and so is one that is of
+// no use: to a server that has become a standby, say. SQLite's leads to the same file whenever it is made.
+func (s *session) rollback(ctx context.Context, cause error) {
+	network := !s.writer.store.dialect.prepare
+	if _, panicked := errors.AsType[*panicError](cause); panicked || ctx.Err() != nil || network && s.writer.store.down(cause) {
 		s.drop()
 		return
 	}

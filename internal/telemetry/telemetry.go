@@ -51,10 +51,19 @@ func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, options)), nil
 	case "json":
+		options.ReplaceAttr = withUnits
 		return slog.New(slog.NewJSONHandler(w, options)), nil
 	default:
 		return nil, fmt.Errorf("log format %q is not one of text, json", format)
 	}
+}
+
+// withUnits writes durations as text does, "1.5ms": a bare number of nanoseconds would be taken for something else.
+func withUnits(_ []string, attr slog.Attr) slog.Attr {
+	if attr.Value.Kind() == slog.KindDuration {
+		attr.Value = slog.StringValue(attr.Value.Duration().String())
+	}
+	return attr
 }
 
 // NewRegistry returns a metrics registry with the Go runtime's and the process's own metrics.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/certloom/certloom/internal/telemetry"
 )
@@ -11,8 +12,8 @@ import (
 func TestNewLogger(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ format, level, want string }{
-		"text":                {"text", "info", `msg=hello name="a\nb"`},
-		"json":                {"json", "debug", `"msg":"hello","name":"a\nb"`},
+		"text":                {"text", "info", `msg=hello name="a\nb" duration=1.5ms`},
+		"json":                {"json", "debug", `"msg":"hello","name":"a\nb","duration":"1.5ms"`},
 		"refuses/bad level":   {"text", "loud", `log level "loud" is not one of`},
 		"refuses/bad format":  {"xml", "info", `log format "xml" is not one of`},
 		"refuses/level of no": {"text", "", `log level "" is not one of`},
@@ -25,7 +26,7 @@ func TestNewLogger(t *testing.T) {
 			if err != nil {
 				out.WriteString(err.Error())
 			} else {
-				logger.InfoContext(t.Context(), "hello", "name", "a\nb")
+				logger.InfoContext(t.Context(), "hello", "name", "a\nb", telemetry.KeyDuration, 1500*time.Microsecond)
 			}
 			if !strings.Contains(out.String(), tt.want) {
 				t.Errorf("got %q, want it to contain %q", out.String(), tt.want)

@@ -146,12 +146,12 @@ func (l *Ledger) RevokeCertificate(_ context.Context, serial pki.Serial, reason 
 	})
 }
 
-// Revoked lists the revoked certificates of a CA.
-func (l *Ledger) Revoked(_ context.Context, ca pki.CAID) ([]pki.RevokedEntry, error) {
+// Revoked lists the revoked certificates of a CA that had not expired at the given time.
+func (l *Ledger) Revoked(_ context.Context, ca pki.CAID, since time.Time) ([]pki.RevokedEntry, error) {
 	var entries []pki.RevokedEntry
 	err := l.do("Revoked", func() error {
 		for _, c := range l.issued {
-			if c.CAID == ca && !c.RevokedAt.IsZero() {
+			if c.CAID == ca && !c.RevokedAt.IsZero() && !c.NotAfter.Before(since) {
 				entries = append(entries, pki.RevokedEntry{Serial: c.Serial, At: c.RevokedAt, Reason: c.Reason, NotAfter: c.NotAfter})
 			}
 		}

@@ -17,6 +17,7 @@
 //     where we do not go, a body that is too long, a certificate without the right extensions.
 //   - unauthorized: the answer has the form, and proves something else or nothing: another key authorization, no TXT
 //     record. Also what the challenge can never prove, as a wildcard by http-01.
+//   - unavailable: nobody was asked, because too many ask the same target now. That is no failure of the proof.
 package challenge
 
 import (
@@ -71,13 +72,14 @@ type Config struct {
 	Timeout time.Duration
 }
 
-// Validator validates challenges. It keeps nothing between calls and is safe for concurrent use.
+// Validator validates challenges. It keeps nothing of a call that has ended and is safe for concurrent use.
 type Validator struct {
 	httpPort uint16
 	tlsPort  uint16
 	timeout  time.Duration
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	resolver resolver
+	targets  targets
 }
 
 // New checks the configuration. It connects to nothing.

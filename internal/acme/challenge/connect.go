@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -115,31 +116,44 @@ func embedded(addr netip.Addr) (netip.Addr, bool) {
 }
 
 // connect tries the addresses one after the other. The connection ends with ctx: its deadline is set, and it is closed
-// when ctx is cancelled. The error names each address that was tried.
+// when ctx is cancelled. The error names the last address that was tried; it is Unavailable when one was not, because
+// too many ask it.
 func (v *Validator) connect(ctx context.Context, to target) (net.Conn, netip.AddrPort, error) {
-	var last error
+	var last, busy error
 	for _, addr := range to.addresses {
 		at := netip.AddrPortFrom(addr, to.port)
 		conn, err := v.dialOne(ctx, at)
 		if err == nil {
 			return conn, at, nil
 		}
+		if fault.Is(err, fault.Unavailable) {
+			busy = err
+			continue
+		}
 		last = fault.Wrap(err, fault.Connection, "no connection to %s (%s): %s", at, to.name, reason(err))
 		if ctx.Err() != nil {
 			break
 		}
 	}
+	if busy != nil {
+		return nil, netip.AddrPort{}, busy
+	}
 	return nil, netip.AddrPort{}, last
 }
 
 func (v *Validator) dialOne(ctx context.Context, at netip.AddrPort) (net.Conn, error) {
+	leave, err := v.targets.enter(at.Addr())
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := v.dial(ctx, "tcp", at.String())
 	if err != nil {
+		leave()
 		return nil, fmt.Errorf("dial: %w", err)
 	}
-	return conn, nil
+	return &counted{Conn: conn, leave: sync.OnceFunc(leave)}, nil
 }
 
 // bind makes a connection end with ctx. The returned function ends both the binding and the connection.

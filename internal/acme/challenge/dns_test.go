@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -320,6 +322,60 @@ func TestDNSRefusesCutFrames(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantFault(t, v.Validate(t.Context(), request(challenge.DNS01, "web.example")), fault.DNS, "no answer in time")
+		})
+	}
+}
+
+// Both kinds of addresses are asked for on one connection, whose answers may come in any order; a server that takes one
+// query on a connection gets two.
+func TestAddressesTogether(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		order       []int // of the answers on a connection
+		connections int32 // at least
+	}{
+		"in-order": {[]int{0, 1}, 1}, "reversed": {[]int{1, 0}, 1}, "one-each": {[]int{0}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, keyAuthz) })
+			var connections atomic.Int32
+			server := talk(t, func(conn net.Conn) {
+				connections.Add(1)
+				var replies [][]byte
+				for range 2 {
+					query := new(dns.Msg)
+					length := make([]byte, 2)
+					if _, err := io.ReadFull(conn, length); err != nil {
+						break
+					}
+					raw := make([]byte, binary.BigEndian.Uint16(length))
+					if _, err := io.ReadFull(conn, raw); err != nil || query.Unpack(raw) != nil {
+						return
+					}
+					answer := new(dns.Msg)
+					if answer.SetReply(query); query.Question[0].Qtype == dns.TypeA {
+						answer.Answer = []dns.RR{&dns.A{Hdr: header(query.Question[0]), A: net.IPv4(127, 0, 0, 1)}}
+					}
+					packed, err := answer.Pack()
+					if err != nil {
+						t.Error(err)
+					}
+					if replies = append(replies, frame(packed)); len(test.order) == 1 {
+						break
+					}
+				}
+				for _, i := range test.order {
+					_, _ = conn.Write(replies[i])
+				}
+			})
+			l.resolver = server.Addr().String()
+			if err := l.validator(t).Validate(t.Context(), request(challenge.HTTP01, "web.example")); err != nil {
+				t.Error(err)
+			}
+			if n := connections.Load(); n < test.connections || n > 1 && test.connections == 1 {
+				t.Errorf("%d connections, want %d", n, test.connections)
+			}
 		})
 	}
 }

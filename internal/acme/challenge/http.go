@@ -142,6 +142,9 @@ func exchange(ctx context.Context, conn net.Conn, h hop) (*http.Response, error)
 		return nil, err //nolint:wrapcheck // broken tells what it is
 	}
 	reader := bufio.NewReader(io.LimitReader(conn, maxAnswer))
+	if _, err := reader.Peek(1); err != nil {
+		return nil, err //nolint:wrapcheck // broken tells nothing at all, which is io.EOF, from an answer that was cut
+	}
 	for range maxInterim {
 		response, err := http.ReadResponse(reader, request)
 		if err != nil {

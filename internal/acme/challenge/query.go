@@ -1,6 +1,7 @@
 package challenge
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -26,29 +27,69 @@ const (
 	strangers = 20
 )
 
-// ask sends a query to one server after the other until one answers. That the name is not there is an answer.
-func (r resolver) ask(ctx context.Context, servers []string, name string, qtype uint16) (*dns.Msg, error) {
-	query := new(dns.Msg)
+// outcome is an answer, or why there is none.
+type outcome struct {
+	answer *dns.Msg
+	err    error
+}
+
+// question returns a query, and how sentences call it.
+func question(name string, qtype uint16) (query *dns.Msg, what string) {
+	query = new(dns.Msg)
 	query.SetQuestion(name, qtype)
-	what := fmt.Sprintf("DNS query for %s of %s", dns.TypeToString[qtype], strings.TrimSuffix(name, "."))
-	var last error
+	return query, fmt.Sprintf("DNS query for %s of %s", dns.TypeToString[qtype], strings.TrimSuffix(name, "."))
+}
+
+// ask sends a query to one server after the other until one answers. That the name is not there is an answer.
+func (r resolver) ask(ctx context.Context, servers []string, name string, qtype uint16) outcome {
+	query, what := question(name, qtype)
+	var last outcome
 	for _, server := range servers {
-		answer, err := r.exchange(ctx, server, query)
-		switch {
-		case err != nil:
-			last = fault.Wrap(err, fault.DNS, "%s got no answer from the DNS server: %s", what, queryReason(err))
-		case answer.Rcode == dns.RcodeSuccess:
-			return answer, nil
-		case answer.Rcode == dns.RcodeNameError:
-			return nil, fault.New(fault.DNS, "%s was answered with NXDOMAIN: there is no such name", what)
-		default:
-			last = fault.New(fault.DNS, "%s was answered with %s", what, rcode(answer.Rcode))
-		}
-		if ctx.Err() != nil {
+		answers, err := r.exchange(ctx, server, []*dns.Msg{query})
+		var settled bool
+		if last, settled = read(answers[0], err, what); settled || ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, last
+	return last
+}
+
+// askTogether is ask for several types of one name: the first server is asked for all of them at once, and the others
+// for what it left open.
+func (r resolver) askTogether(ctx context.Context, servers []string, name string, qtypes []uint16) []outcome {
+	outcomes, queries, whats := make([]outcome, len(qtypes)), make([]*dns.Msg, len(qtypes)), make([]string, len(qtypes))
+	for i, qtype := range qtypes {
+		queries[i], whats[i] = question(name, qtype)
+	}
+	answers, err := r.exchange(ctx, servers[0], queries)
+	// Some servers take a single query on a connection and close it, which may destroy the answer that is on its way.
+	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	for i, qtype := range qtypes {
+		var settled bool
+		outcomes[i], settled = read(answers[i], err, whats[i])
+		others := servers[1:]
+		if closed && answers[i] == nil {
+			others = servers
+		}
+		if !settled && len(others) > 0 && ctx.Err() == nil {
+			outcomes[i] = r.ask(ctx, others, name, qtype)
+		}
+	}
+	return outcomes
+}
+
+// read judges an answer. It is not settled when another server may know better.
+func read(answer *dns.Msg, err error, what string) (result outcome, settled bool) {
+	switch {
+	case answer == nil:
+		return outcome{err: fault.Wrap(err, fault.DNS, "%s got no answer from the DNS server: %s", what, queryReason(err))}, false
+	case answer.Rcode == dns.RcodeSuccess:
+		return outcome{answer: answer}, true
+	case answer.Rcode == dns.RcodeNameError:
+		return outcome{err: fault.New(fault.DNS, "%s was answered with NXDOMAIN: there is no such name", what)}, true
+	default:
+		return outcome{err: fault.New(fault.DNS, "%s was answered with %s", what, rcode(answer.Rcode))}, false
+	}
 }
 
 func rcode(code int) string {
@@ -59,43 +100,84 @@ func rcode(code int) string {
 }
 
 // exchange asks one server over TCP, whose answers are hard to forge (RFC 8555 section 11.2), and over UDP only when it
-// serves no TCP.
-func (r resolver) exchange(ctx context.Context, server string, query *dns.Msg) (*dns.Msg, error) {
+// serves no TCP. It returns one answer for each query, nil for those that have none, and then why.
+func (r resolver) exchange(ctx context.Context, server string, queries []*dns.Msg) ([]*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
+	answers, err := r.overTCP(ctx, server, queries)
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return answers, err
+	}
+	for i, query := range queries {
+		var failure error
+		if answers[i], failure = r.overUDP(ctx, server, query); failure != nil {
+			err = failure
+		}
+	}
+	return answers, err
+}
+
+// overTCP sends the queries together; their answers may come in any order (RFC 7766 sections 6.2.1.1 and 7).
+func (r resolver) overTCP(ctx context.Context, server string, queries []*dns.Msg) ([]*dns.Msg, error) {
+	answers := make([]*dns.Msg, len(queries))
+	var framed []byte
+	for _, query := range queries {
+		packed, err := query.Pack()
+		if err != nil {
+			return answers, fmt.Errorf("pack: %w", err)
+		}
+		framed = binary.BigEndian.AppendUint16(framed, uint16(len(packed))) // a query has less than 64 KiB
+		framed = append(framed, packed...)
+	}
+	conn, err := r.dial(ctx, "tcp", server)
+	if err != nil {
+		return answers, fmt.Errorf("dial: %w", err)
+	}
+	defer bind(ctx, conn)()
+	if _, err := conn.Write(framed); err != nil {
+		return answers, fmt.Errorf("send: %w", err)
+	}
+	from := bufio.NewReaderSize(conn, streamBuffer)
+	for range queries {
+		if err := receive(from, queries, answers); err != nil {
+			return answers, err
+		}
+	}
+	return answers, nil
+}
+
+// streamBuffer is room for the usual answers.
+const streamBuffer = 1024
+
+// receive reads one message of a stream, which must answer a query that has no answer yet.
+func receive(from io.Reader, queries, answers []*dns.Msg) error {
+	var length [2]byte
+	if _, err := io.ReadFull(from, length[:]); err != nil {
+		return fmt.Errorf("receive: %w", err)
+	}
+	raw := make([]byte, binary.BigEndian.Uint16(length[:]))
+	if _, err := io.ReadFull(from, raw); err != nil {
+		return fmt.Errorf("receive: %w", err)
+	}
+	for i, query := range queries {
+		if answers[i] != nil {
+			continue
+		}
+		answer, err := readAnswer(raw, query)
+		if errors.Is(err, errStranger) {
+			continue
+		}
+		answers[i] = answer
+		return err
+	}
+	return errStranger
+}
+
+func (r resolver) overUDP(ctx context.Context, server string, query *dns.Msg) (*dns.Msg, error) {
 	packed, err := query.Pack()
 	if err != nil {
 		return nil, fmt.Errorf("pack: %w", err)
 	}
-	answer, err := r.overTCP(ctx, server, packed, query)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return r.overUDP(ctx, server, packed, query)
-	}
-	return answer, err
-}
-
-func (r resolver) overTCP(ctx context.Context, server string, packed []byte, query *dns.Msg) (*dns.Msg, error) {
-	conn, err := r.dial(ctx, "tcp", server)
-	if err != nil {
-		return nil, fmt.Errorf("dial: %w", err)
-	}
-	defer bind(ctx, conn)()
-	framed := binary.BigEndian.AppendUint16(nil, uint16(len(packed))) // a query has less than 64 KiB
-	if _, err := conn.Write(append(framed, packed...)); err != nil {
-		return nil, fmt.Errorf("send: %w", err)
-	}
-	var length [2]byte
-	if _, err := io.ReadFull(conn, length[:]); err != nil {
-		return nil, fmt.Errorf("receive: %w", err)
-	}
-	raw := make([]byte, binary.BigEndian.Uint16(length[:]))
-	if _, err := io.ReadFull(conn, raw); err != nil {
-		return nil, fmt.Errorf("receive: %w", err)
-	}
-	return readAnswer(raw, query)
-}
-
-func (r resolver) overUDP(ctx context.Context, server string, packed []byte, query *dns.Msg) (*dns.Msg, error) {
 	conn, err := r.dial(ctx, "udp", server)
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)

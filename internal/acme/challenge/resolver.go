@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -48,19 +49,10 @@ func (r resolver) addresses(ctx context.Context, name string) ([]netip.Addr, err
 	if !r.server.IsValid() {
 		return r.systemAddresses(ctx, name)
 	}
-	type outcome struct {
-		records []dns.RR
-		err     error
-	}
-	six := make(chan outcome, 1)
-	go func() {
-		records, err := r.lookup(ctx, name, dns.TypeAAAA)
-		six <- outcome{records, err}
-	}()
-	records, err := r.lookup(ctx, name, dns.TypeA)
-	other := <-six
+	// IPv6 first, as in the order in which they are tried.
+	records, errs := r.lookup(ctx, name, dns.TypeAAAA, dns.TypeA)
 	var addrs []netip.Addr
-	for _, record := range append(other.records, records...) {
+	for _, record := range slices.Concat(records...) {
 		if addr, ok := address(record); ok {
 			addrs = append(addrs, addr)
 		}
@@ -68,10 +60,10 @@ func (r resolver) addresses(ctx context.Context, name string) ([]netip.Addr, err
 	switch {
 	case len(addrs) > 0:
 		return addrs, nil
-	case err != nil:
-		return nil, err
-	case other.err != nil:
-		return nil, other.err
+	case errs[1] != nil:
+		return nil, errs[1]
+	case errs[0] != nil:
+		return nil, errs[0]
 	default:
 		return nil, fault.New(fault.DNS, "%s has neither A nor AAAA records", name)
 	}
@@ -108,12 +100,12 @@ func (r resolver) systemAddresses(ctx context.Context, name string) ([]netip.Add
 // txt returns the TXT records of a name, the strings of each joined (RFC 8555 section 8.4, RFC 7208 section 3.3); none
 // if the name has none.
 func (r resolver) txt(ctx context.Context, name string) ([]string, error) {
-	records, err := r.lookup(ctx, name, dns.TypeTXT)
-	if err != nil {
-		return nil, err
+	records, errs := r.lookup(ctx, name, dns.TypeTXT)
+	if errs[0] != nil {
+		return nil, errs[0]
 	}
 	var texts []string
-	for _, record := range records {
+	for _, record := range records[0] {
 		if record, ok := record.(*dns.TXT); ok {
 			texts = append(texts, unescape(strings.Join(record.Txt, "")))
 		}
@@ -124,27 +116,39 @@ func (r resolver) txt(ctx context.Context, name string) ([]string, error) {
 // maxAliases bounds the CNAMEs that are followed for a name, in one answer and over several.
 const maxAliases = 10
 
-// lookup returns the records of a type, following CNAMEs: a server that is not recursive, or that serves only a part
-// of the chain, ends its answer with an alias.
-func (r resolver) lookup(ctx context.Context, name string, qtype uint16) ([]dns.RR, error) {
+// lookup returns the records of each type, or why there are none.
+func (r resolver) lookup(ctx context.Context, name string, qtypes ...uint16) (records [][]dns.RR, errs []error) {
+	records, errs = make([][]dns.RR, len(qtypes)), make([]error, len(qtypes))
 	servers, err := r.servers()
 	if err != nil {
-		return nil, err
+		for i := range errs {
+			errs[i] = err
+		}
+		return records, errs
 	}
+	for i, first := range r.askTogether(ctx, servers, dns.CanonicalName(name), qtypes) {
+		records[i], errs[i] = r.resolve(ctx, servers, name, qtypes[i], first)
+	}
+	return records, errs
+}
+
+// resolve follows CNAMEs, beginning with the answer for the name itself: a server that is not recursive, or that serves
+// only a part of the chain, ends its answer with an alias.
+func (r resolver) resolve(ctx context.Context, servers []string, name string, qtype uint16, got outcome) ([]dns.RR, error) {
 	aliases := chase{name: dns.CanonicalName(name)}
 	for {
-		asked := aliases.name
-		answer, err := r.ask(ctx, servers, asked, qtype)
-		if err != nil {
-			return nil, err
+		if got.err != nil {
+			return nil, got.err
 		}
-		records, err := aliases.read(answer, qtype)
+		asked := aliases.name
+		records, err := aliases.read(got.answer, qtype)
 		if err != nil {
 			return nil, fault.New(fault.DNS, "DNS query for %s of %s: %v", dns.TypeToString[qtype], name, err)
 		}
 		if len(records) > 0 || aliases.name == asked {
 			return records, nil
 		}
+		got = r.ask(ctx, servers, aliases.name, qtype)
 	}
 }
 

@@ -215,7 +215,7 @@ func testFinalizeFacts(t *testing.T, s *store.Store) {
 
 func testRevocation(t *testing.T, s *store.Store) {
 	f := Seed(t, s)
-	recent := time.Now().Truncate(time.Second).UTC() // Revoked asks the store's clock what has expired
+	recent := Now()
 	older := f.NewCertificate(t, "a.example", recent)
 	newest := f.NewCertificate(t, "a.example", recent)
 	expired := f.NewCertificate(t, "b.example", recent.AddDate(0, 0, -3))
@@ -235,10 +235,13 @@ func testRevocation(t *testing.T, s *store.Store) {
 	check(t, err)
 	older.RevokedAt, older.Reason = Now(), pki.Superseded
 	equal(t, "revoked certificate", older, got)
-	list, err := s.Revoked(t.Context(), f.CA.ID)
+	list, err := s.Revoked(t.Context(), f.CA.ID, expired.NotAfter)
+	check(t, err)
+	equal(t, "entries since one of them expired", 2, len(list))
+	list, err = s.Revoked(t.Context(), f.CA.ID, expired.NotAfter.Add(time.Second))
 	check(t, err)
 	equal(t, "list", []store.RevokedEntry{{Serial: older.Serial, At: Now(), Reason: pki.Superseded, NotAfter: older.NotAfter}}, list)
-	list, err = s.Revoked(t.Context(), "none")
+	list, err = s.Revoked(t.Context(), "none", time.Time{})
 	check(t, err)
 	equal(t, "list of no CA", 0, len(list))
 	version, err := s.RevocationVersion(t.Context(), f.CA.ID)

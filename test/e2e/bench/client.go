@@ -23,9 +23,16 @@ const names = 500
 // client is one ACME client with its account: the same code for every server.
 type client struct {
 	acme   *acmeclient.Client
-	key    *ecdsa.PrivateKey // of its certificates
 	name   string
 	solver acmeclient.Solver
+	wishes []wish // as many as it has names
+}
+
+// wish is what one certificate is ordered with. It is made before anything is measured: making a CSR takes a client as
+// much time as all of its requests sign for, and a real one is on a machine of its own.
+type wish struct {
+	order acmeclient.OrderRequest
+	csr   []byte
 }
 
 // target is where clients get certificates.
@@ -59,30 +66,42 @@ func (to *target) clients(ctx context.Context, o options, solver acmeclient.Solv
 		if _, err := acme.Register(ctx, acmeclient.Registration{Binding: to.binding, TermsAgreed: true}); err != nil {
 			return nil, err
 		}
-		made[i] = &client{acme: acme, key: key, name: fmt.Sprintf("client-%02d", i), solver: solver}
+		made[i] = &client{acme: acme, name: fmt.Sprintf("client-%02d", i), solver: solver}
+		if made[i].wishes, err = made[i].wish(key); err != nil {
+			return nil, err
+		}
 	}
 	return made, nil
 }
 
+// wish makes the client's orders, all for one key: SPIFFE IDs, or DNS names when there is a solver.
+func (c *client) wish(key *ecdsa.PrivateKey) ([]wish, error) {
+	wishes := make([]wish, names)
+	for n := range wishes {
+		template := &x509.CertificateRequest{}
+		if c.solver == nil {
+			id, err := url.Parse(fmt.Sprintf("spiffe://cluster.local/ns/%s/sa/workload-%03d", c.name, n))
+			if err != nil {
+				return nil, err
+			}
+			template.URIs = []*url.URL{id}
+		} else {
+			name := fmt.Sprintf("host-%03d.%s.bench.test", n, c.name)
+			template.DNSNames = []string{name}
+			wishes[n].order.Identifiers = []pki.Identifier{{Type: pki.DNS, Value: name}}
+		}
+		var err error
+		if wishes[n].csr, err = x509.CreateCertificateRequest(rand.Reader, template, key); err != nil {
+			return nil, err
+		}
+	}
+	return wishes, nil
+}
+
 // obtain gets one certificate, from the order to the downloaded chain, for the SPIFFE ID or DNS name number n.
 func (c *client) obtain(ctx context.Context, n int) error {
-	template, request := &x509.CertificateRequest{}, acmeclient.OrderRequest{}
-	if c.solver == nil {
-		id, err := url.Parse(fmt.Sprintf("spiffe://cluster.local/ns/%s/sa/workload-%03d", c.name, n%names))
-		if err != nil {
-			return err
-		}
-		template.URIs = []*url.URL{id}
-	} else {
-		name := fmt.Sprintf("host-%03d.%s.bench.test", n%names, c.name)
-		template.DNSNames = []string{name}
-		request.Identifiers = []pki.Identifier{{Type: pki.DNS, Value: name}}
-	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, template, c.key)
-	if err != nil {
-		return err
-	}
-	_, err = c.acme.Obtain(ctx, request, csr, c.solver)
+	w := &c.wishes[n%len(c.wishes)]
+	_, err := c.acme.Obtain(ctx, w.order, w.csr, c.solver)
 	return err
 }
 
