@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/certloom/certloom/internal/agent/certloom"
 	"github.com/certloom/certloom/internal/agent/issuer"
 	"github.com/certloom/certloom/internal/agent/kube"
+	"github.com/certloom/certloom/internal/agent/publish"
 	"github.com/certloom/certloom/internal/agent/serving"
 	"github.com/certloom/certloom/internal/agent/token"
 	"github.com/certloom/certloom/internal/group"
@@ -49,6 +51,8 @@ type Agent struct {
 	serving *serving.Certificate
 	service *caservice.Service
 	health  *health
+
+	publisher *publish.Publisher
 }
 
 // New checks the settings, makes the parts and binds the addresses. Settings that are wrong are reported together.
@@ -57,7 +61,7 @@ func New(ctx context.Context, config Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{config: config, registry: telemetry.NewRegistry()}
-	for _, step := range []func() error{a.makeCluster, a.makeIssuer, a.makeServing, a.makeService} {
+	for _, step := range []func() error{a.makeCluster, a.makeIssuer, a.makeServing, a.makeService, a.makePublisher} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -130,6 +134,25 @@ func (a *Agent) makeService() error {
 	return err
 }
 
+func (a *Agent) makePublisher() error {
+	c, s := &a.config, &a.config.Settings
+	if s.Istiod != nil {
+		s.Istiod.TrustDomain = s.TrustDomain
+	}
+	// Two replicas on one node, or one that was started again, are not the same holder of the Lease.
+	suffix := make([]byte, 8)
+	if _, err := io.ReadFull(c.Random, suffix); err != nil {
+		return fmt.Errorf("make a name for the holder of the Lease: %w", err)
+	}
+	var err error
+	a.publisher, err = publish.New(publish.Config{
+		Client: c.Kube, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, Identity: s.Pod + "_" + hex.EncodeToString(suffix),
+		RootMap: s.RootMap, Selector: s.NamespaceSelector, Workers: s.Workers, Istiod: s.Istiod,
+		Now: c.Now, Random: c.Random, Logger: c.Logger, Registerer: a.registry,
+	})
+	return err
+}
+
 const (
 	// requestTimeout bounds a workload's call, which has no deadline of its own.
 	requestTimeout = 10 * time.Second
@@ -151,6 +174,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	tasks.Add("issuer", a.issuer.Run)
 	tasks.Add("serving certificate", a.serving.Run)
+	tasks.Add("publisher", a.publisher.Run)
 	tasks.Add("certificate service", func(ctx context.Context) error {
 		return a.service.Serve(ctx, a.listeners.service, a.config.Settings.TLS.apply(a.service.TLS(a.serving.Get)))
 	})

@@ -12,9 +12,13 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/certloom/certloom/internal/agent/caservice"
 	"github.com/certloom/certloom/internal/agent/certloom"
 	"github.com/certloom/certloom/internal/agent/issuer"
+	"github.com/certloom/certloom/internal/agent/publish"
 	"github.com/certloom/certloom/internal/pki"
 )
 
@@ -43,6 +47,12 @@ type Settings struct {
 	HealthAddress  string
 	ReadinessPath  string
 	MetricsAddress string
+
+	LeaseNamespace    string
+	RootMap           string // name of the ConfigMap with the roots
+	NamespaceSelector string // label selector of the namespaces that get one; "" is all
+	Workers           int
+	Istiod            *publish.Istiod // nil when the agent does not keep istiod's certificate
 
 	// Of the Pod that the agent runs in, for the inventory; "" where it is not known.
 	Namespace, ServiceAccount, Pod, Node string
@@ -98,16 +108,63 @@ func (s *Settings) Check() error {
 	if len(s.TokenAudiences) == 0 {
 		bad("--token-audiences: at least one audience is needed")
 	}
-	const shortest, longest = time.Minute, 10 * 365 * 24 * time.Hour
-	for _, item := range []struct {
+	problems = append(problems, s.checkLifetimes()...)
+	return errors.Join(append(problems, s.checkPublished()...)...)
+}
+
+func (s *Settings) checkLifetimes() []error {
+	type item struct {
 		flag  string
 		value time.Duration
-	}{{"--max-client-certificate-duration", s.MaxLifetime}, {"--serving-certificate-duration", s.ServingLifetime}} {
+	}
+	items := []item{{"--max-client-certificate-duration", s.MaxLifetime}, {"--serving-certificate-duration", s.ServingLifetime}}
+	if s.Istiod != nil {
+		items = append(items, item{"--istiod-cert-duration", s.Istiod.Lifetime})
+	}
+	const shortest, longest = time.Minute, 10 * 365 * 24 * time.Hour
+	var problems []error
+	for _, item := range items {
 		if item.value < shortest || item.value > longest {
-			bad("%s: %s is not between %s and %s", item.flag, item.value, shortest, longest)
+			problems = append(problems, fmt.Errorf("%s: %s is not between %s and %s", item.flag, item.value, shortest, longest))
 		}
 	}
-	return errors.Join(problems...)
+	return problems
+}
+
+// checkPublished checks what the agent writes into the cluster.
+func (s *Settings) checkPublished() []error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	label := func(flag, value string) {
+		if faults := validation.IsDNS1123Label(value); len(faults) > 0 {
+			bad("--%s: %q is not a name in Kubernetes: %s", flag, value, strings.Join(faults, "; "))
+		}
+	}
+	label("leader-election-namespace", s.LeaseNamespace)
+	label("root-configmap-name", s.RootMap)
+	if _, err := labels.Parse(s.NamespaceSelector); err != nil {
+		bad("--configmap-namespace-selector: %w", err)
+	}
+	if s.Workers < 1 || s.Workers > 100 {
+		bad("--max-concurrent-reconciles: %d is not between 1 and 100", s.Workers)
+	}
+	if s.Istiod == nil {
+		return problems
+	}
+	label("istiod-cert-namespace", s.Istiod.Namespace)
+	label("istiod-cert-secret", s.Istiod.Secret)
+	for _, revision := range s.Istiod.Revisions {
+		label("istiod-cert-istio-revisions", revision)
+	}
+	for _, name := range s.Istiod.MoreNames {
+		if id, err := pki.NormalizeIdentifier(pki.Identifier{Type: pki.DNS, Value: name}); err != nil || id.Value != name {
+			bad("--istiod-cert-additional-dns-names: %q is not a DNS name in lower case", name)
+		}
+	}
+	if s.Istiod.RenewBefore < 0 || s.Istiod.RenewBefore >= s.Istiod.Lifetime {
+		bad("--istiod-cert-renew-before: %s is not between 0 and --istiod-cert-duration, %s", s.Istiod.RenewBefore, s.Istiod.Lifetime)
+	}
+	return problems
 }
 
 // clusterName is what the server accepts as the name of a cluster (agent.proto).

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"maps"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func newField(t *testing.T) *field {
 	f.cluster.Kubectl(t.Context(), t, "create", "namespace", "demo")
 	f.cluster.Kubectl(t.Context(), t, "create", "namespace", "istio-system")
 	f.agents = map[string]*testbed.Agent{
-		"local":  testbed.StartAgent(t.Context(), t, f.cluster, f.server, "--ca-trusted-node-accounts=istio-system/ztunnel"),
+		"local":  testbed.StartAgent(t.Context(), t, f.cluster, f.server, "--ca-trusted-node-accounts=istio-system/ztunnel", "--enable-client-cert-authenticator"),
 		"review": testbed.StartAgent(t.Context(), t, f.cluster, f.server, "--token-review"),
 	}
 	f.callers = map[string]*testbed.Caller{}
@@ -65,8 +66,12 @@ func TestAgent(t *testing.T) {
 	t.Run("token", f.testTokens)
 	t.Run("csr", f.testRequests)
 	t.Run("impersonation", f.testImpersonation)
+	t.Run("client-certificate", f.testClientCertificate)
 	t.Run("inventory", f.testInventory)
+	t.Run("root-configmap", f.testRootMap)
+	t.Run("istiod-secret", f.testIstiodSecret)
 	t.Run("server-gone", f.testServerGone)
+	t.Run("operation", f.testOperation)
 }
 
 // forge makes a token as the API server would, but with claims and a header of the test's choice.
@@ -257,4 +262,13 @@ func newECKey(t *testing.T) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
+}
+
+func newSerial(t *testing.T) *big.Int {
+	t.Helper()
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serial
 }
