@@ -69,6 +69,9 @@ func wireEvent(view *catalog.Snapshot, e *audit.Event) apiv1.Event {
 	if n := e.Detail.Names; n != nil {
 		out.Names = &apiv1.CertificateNames{URIs: n.URIs, DNS: n.DNS, IPs: n.IPs}
 	}
+	if e.Detail.Workload != nil {
+		out.Workload = new(apiv1.Workload(*e.Detail.Workload))
+	}
 	for _, change := range e.Detail.Changes {
 		out.Changes = append(out.Changes, apiv1.Change{Field: change.Field, Old: change.Old, New: change.New})
 	}

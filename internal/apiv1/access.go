@@ -49,7 +49,7 @@ type Event struct {
 	Action    string            `json:"action" doc:"Such as profile.create."`
 	Outcome   string            `json:"outcome" doc:"done or refused."`
 	Target    string            `json:"target,omitempty"`
-	ActorKind string            `json:"actorKind" doc:"system, token, user, account or nobody."`
+	ActorKind string            `json:"actorKind" doc:"system, token, user, account, agent or nobody."`
 	ActorID   string            `json:"actorId,omitempty"`
 	ActorName string            `json:"actorName,omitempty"`
 	Address   string            `json:"address,omitempty"`
@@ -64,6 +64,7 @@ type Event struct {
 	KeyID     string            `json:"keyId,omitempty" doc:"Of the EAB credential."`
 	CSRHash   string            `json:"csrHash,omitempty"`
 	Names     *CertificateNames `json:"names,omitempty"`
+	Workload  *Workload         `json:"workload,omitempty" doc:"Where a certificate went that an agent asked for."`
 	Changes   []Change          `json:"changes,omitempty" nullable:"false"`
 }
 

@@ -63,6 +63,10 @@ func TestParseRefuses(t *testing.T) {
 		"address":            {minimal + "listen: {https: nowhere}\n", []string{`listen.https: "nowhere" is not HOST:PORT`}},
 		"port":               {minimal + "listen: {https: ':99999'}\n", []string{`port "99999"`}},
 		"same address":       {minimal + "listen: {https: ':1', health: ':1'}\n", []string{`address ":1" is given twice`}},
+		"agent address":      {minimal + "listen: {agent: here}\n", []string{`listen.agent: "here" is not HOST:PORT`}},
+		"agent's is https's": {minimal + "listen: {https: ':8444'}\n", []string{`address ":8444" is given twice`}},
+		"agent URL":          {minimal + "agentUrl: ca.example.com:8444\n", []string{"agentUrl: "}},
+		"agent URL, but off": {minimal + "agentUrl: https://ca.example.com:8444\nlisten: {agent: ''}\n", []string{"agentUrl: ", "agents are not served"}},
 		"half a certificate": {strings.Replace(minimal, "profile: certloom", "keyFile: k", 1), []string{"belong together"}},
 		"two certificates":   {strings.Replace(minimal, "profile: certloom", "profile: p, keyFile: k, certificateFile: c", 1), []string{"tls: both"}},
 		"bad name":           {strings.Replace(minimal, "profile: certloom", "profile: p, names: [a_b]", 1), []string{"tls.names[0]: "}},
@@ -92,6 +96,25 @@ func TestParseRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAgentAddress(t *testing.T) {
+	t.Parallel()
+	for yaml, want := range map[string]string{
+		"":                                   "https://ca.example.com:8444",
+		"listen: {agent: '10.0.0.1:9000'}\n": "https://ca.example.com:9000",
+		"listen: {agent: ''}\n":              "",
+		"agentUrl: https://agents.ca.example.com:443/\n": "https://agents.ca.example.com:443",
+	} {
+		c, err := config.Parse([]byte(minimal+yaml), "/etc/certloom")
+		if err != nil {
+			t.Errorf("%q: %v", yaml, err)
+			continue
+		}
+		if got := c.AgentAddress(); got != want {
+			t.Errorf("%q: agents use %q, want %q", yaml, got, want)
+		}
 	}
 }
 

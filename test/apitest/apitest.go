@@ -149,7 +149,7 @@ func (w *World) assemble(t testing.TB) {
 		Now: now, Random: rand.Reader, Registerer: registry,
 	}))
 	server := must[*api.Server](t)(api.New(api.Config{
-		BaseURL: w.BaseURL, Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Authority: w.Authority,
+		BaseURL: w.BaseURL, AgentURL: "https://ca.example:8444", Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Authority: w.Authority,
 		Issuer: w.Issuer, Revoker: w.Revoker, Now: now, Random: rand.Reader, Logger: logger,
 	}))
 	handler := server.Handler()
