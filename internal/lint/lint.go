@@ -113,14 +113,28 @@ func checkNames(w *Want) error {
 			return fmt.Errorf("lint: %w", err)
 		}
 	}
+	if w.Agent {
+		return checkAgent(w)
+	}
 	for _, uri := range w.Names.URIs {
-		_, err := pki.ParseSPIFFEID(uri)
-		if w.Agent {
-			_, _, err = pki.ParseAgentURI(uri)
-		}
-		if err != nil {
+		if _, err := pki.ParseSPIFFEID(uri); err != nil {
 			return fmt.Errorf("lint: %w", err)
 		}
+	}
+	return nil
+}
+
+// checkAgent applies what holds for the certificate of an agent itself: it is good for being known to the server, and
+// for nothing else.
+func checkAgent(w *Want) error {
+	if len(w.Names.URIs) != 1 || len(w.Names.DNS)+len(w.Names.IPs) > 0 || w.CommonName != "" {
+		return fmt.Errorf("lint: an agent's certificate has more or less than one URI: %v", w.Names)
+	}
+	if len(w.ExtKeyUsage) != 1 || w.ExtKeyUsage[0] != clientAuth {
+		return fmt.Errorf("lint: an agent's certificate has extended key usages %q, not clientAuth alone", w.ExtKeyUsage)
+	}
+	if _, _, err := pki.ParseAgentURI(w.Names.URIs[0]); err != nil {
+		return fmt.Errorf("lint: %w", err)
 	}
 	return nil
 }
