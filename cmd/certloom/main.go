@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -25,12 +26,25 @@ func main() {
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	collectLess()
 	root := command()
 	err := root.ExecuteContext(ctx)
 	if err != nil {
 		cli.PrintError(os.Stderr, err)
 	}
 	return cli.ExitCode(err)
+}
+
+// garbagePercent lets more garbage gather than Go does by default: a server whose live data is some 25 MB collects half
+// as often for 25 MB more.
+const garbagePercent = 200
+
+// collectLess sets it, unless GOGC says something else.
+func collectLess() {
+	const usual = 100
+	if before := debug.SetGCPercent(garbagePercent); before != usual {
+		debug.SetGCPercent(before)
+	}
 }
 
 // command is the whole command tree.

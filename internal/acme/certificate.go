@@ -15,7 +15,7 @@ import (
 
 // certificatesSize is how many certificates are remembered, of about 2 kB each: those that were just made here, whose
 // clients come for them in the next seconds.
-const certificatesSize = 8192
+const certificatesSize = 4096
 
 // certificates keeps copies of certificates that do not change: everything but their revocation. It is safe for
 // concurrent use.

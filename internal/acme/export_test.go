@@ -50,3 +50,6 @@ func (d Detached) Start(ctx context.Context, name string, work func(context.Cont
 }
 
 func (d Detached) Drain() { d.inner.drain() }
+
+// Sweep removes expired orders, as Run does every minute.
+func Sweep(ctx context.Context, s *Server) error { return s.sweepAll(ctx) }

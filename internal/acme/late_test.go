@@ -1,6 +1,7 @@
 package acme_test
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -8,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certloom/certloom/internal/acme"
 	"github.com/certloom/certloom/internal/acme/acmetest"
 	"github.com/certloom/certloom/internal/pki"
+	"github.com/certloom/certloom/internal/store"
 )
 
 // TestReadBodyAllocatesWhatComes: whoever announces a large body has sent nothing yet, and is not known. It is not
@@ -120,5 +123,34 @@ func TestFinalizeAfterProfileNarrows(t *testing.T) {
 	}
 	if answer := c.Finalize(t, kept, acmetest.ServerCSR(t, "b.example.com")); answer.Status != http.StatusOK {
 		t.Errorf("a name that is still allowed: %d %s", answer.Status, answer.Body)
+	}
+}
+
+// backlog is a store with more expired orders than go into one transaction.
+type backlog struct {
+	acme.Store
+	batches []int // how many each call removes
+}
+
+func (b *backlog) DeleteExpiredOrders(context.Context, time.Time, int) (int, error) {
+	n := b.batches[0]
+	b.batches = b.batches[1:]
+	return n, nil
+}
+
+// TestSweepGoesOn: until nothing is left, however many a transaction removes; else what arrives faster than one
+// transaction a minute removes would stay for good.
+func TestSweepGoesOn(t *testing.T) {
+	t.Parallel()
+	expired := &backlog{batches: []int{712, 3, 500, 0}}
+	s := acmetest.Start(t, acmetest.Options{Store: func(inner *store.Store) acme.Store {
+		expired.Store = inner
+		return expired
+	}})
+	if err := acme.Sweep(t.Context(), s.Replica(t, acme.Options{})); err != nil {
+		t.Fatal(err)
+	}
+	if len(expired.batches) != 0 {
+		t.Errorf("stopped before %v", expired.batches)
 	}
 }

@@ -184,14 +184,18 @@ func (s *Server) sweep(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		removed := sweepBatch
-		for removed == sweepBatch {
-			var err error
-			removed, err = s.Store.DeleteExpiredOrders(ctx, s.Now().Add(-sweepAfter), sweepBatch)
-			if err != nil {
-				s.Logger.WarnContext(ctx, "expired orders not removed", telemetry.KeyError, err)
-				break
-			}
+		if err := s.sweepAll(ctx); err != nil {
+			s.Logger.WarnContext(ctx, "expired orders not removed", telemetry.KeyError, err)
+		}
+	}
+}
+
+// sweepAll removes what there is to remove, some of it at a time.
+func (s *Server) sweepAll(ctx context.Context) error {
+	for {
+		n, err := s.Store.DeleteExpiredOrders(ctx, s.Now().Add(-sweepAfter), sweepBatch)
+		if err != nil || n == 0 {
+			return err
 		}
 	}
 }

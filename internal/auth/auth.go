@@ -64,11 +64,16 @@ const defaultLoginLifetime = 12 * time.Hour
 type Authenticator struct {
 	config   Config
 	throttle *throttle
-	hashing  chan struct{} // bounds how many passwords are hashed at once: each takes 19 MiB
+	refusals *audit.Limiter // which ones are recorded
+	hashing  chan struct{}  // bounds how many passwords are hashed at once: each takes 19 MiB
 }
 
-// maxHashing is how many passwords are hashed at once.
-const maxHashing = 2
+const (
+	// maxHashing is how many passwords are hashed at once.
+	maxHashing = 2
+	// hashWait is how long one more waits for its turn. Strangers can make any number wait.
+	hashWait = 3 * time.Second
+)
 
 // New checks the configuration.
 func New(config Config) (*Authenticator, error) {
@@ -88,7 +93,11 @@ func New(config Config) (*Authenticator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Authenticator{config: config, throttle: throttle, hashing: make(chan struct{}, maxHashing)}, nil
+	refusals, err := audit.NewLimiter()
+	if err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	return &Authenticator{config: config, throttle: throttle, refusals: refusals, hashing: make(chan struct{}, maxHashing)}, nil
 }
 
 // Principal is who is calling, and from where. Without a TokenID it is somebody who has not been authenticated; such

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/certloom/certloom/internal/audit"
@@ -279,6 +280,21 @@ func TestLogin(t *testing.T) {
 	if err != nil || strings.Contains(string(text), password) || strings.Contains(string(text), `\u001b`) {
 		t.Errorf("events %s, %v", text, err)
 	}
+}
+
+// Whoever cannot have a turn soon is told so, instead of hanging behind all who came before.
+func TestLoginWhileOthersSignIn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoor(t)
+		release := auth.Occupy(d.Authenticator)
+		began := time.Now()
+		_, _, err := d.Login(t.Context(), "ann", "correct horse battery", from("192.0.2.1"))
+		if !fault.Is(err, fault.Unavailable) || fault.From(err).RetryAfter <= 0 || time.Since(began) > 5*time.Second {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+		release()
+	})
 }
 
 func TestLoginIsThrottled(t *testing.T) {

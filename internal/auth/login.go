@@ -76,11 +76,15 @@ func (a *Authenticator) checkPassword(ctx context.Context, name, password string
 	if tooLong {
 		password = password[:maxPassword]
 	}
+	waiting, cancel := context.WithTimeout(ctx, hashWait)
+	defer cancel()
 	select {
 	case a.hashing <- struct{}{}:
 		defer func() { <-a.hashing }()
-	case <-ctx.Done():
-		return nil, false, fault.Wrap(ctx.Err(), fault.Unavailable, "too many attempts to sign in at once")
+	case <-waiting.Done():
+		busy := fault.Wrap(waiting.Err(), fault.Unavailable, "too many people are signing in; try again in a moment")
+		busy.RetryAfter = hashWait
+		return nil, false, busy
 	}
 	same, err := verifyPassword(password, phc)
 	if err != nil {
@@ -97,6 +101,9 @@ func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By) error {
 	}
 	event := a.event(by, audit.LoginRefuse, target, audit.Detail{Reason: refused.Public})
 	event.Outcome = audit.Refused
+	if !a.refusals.Allow(&event) {
+		return refused
+	}
 	if err := a.config.Store.RecordEvent(ctx, event); err != nil {
 		a.config.Logger.ErrorContext(ctx, "refused login not recorded", telemetry.KeyError, err)
 	}

@@ -18,10 +18,10 @@ func guard(next http.Handler, logger *slog.Logger) http.Handler {
 		watched := &watchedWriter{ResponseWriter: w}
 		defer func() {
 			panicked := recover()
-			switch {
-			case panicked == nil:
+			switch panicked {
+			case nil:
 				return
-			case panicked == http.ErrAbortHandler: //nolint:errorlint // this very value
+			case http.ErrAbortHandler: // meant to break the connection
 				panic(panicked)
 			}
 			logger.ErrorContext(r.Context(), "panic in a request", telemetry.KeyResource, r.URL.Path,
@@ -54,5 +54,5 @@ func (w *watchedWriter) WriteHeader(status int) {
 // Write begins the answer.
 func (w *watchedWriter) Write(p []byte) (int, error) {
 	w.begun = true
-	return w.ResponseWriter.Write(p)
+	return w.ResponseWriter.Write(p) //nolint:wrapcheck // stands in for it
 }

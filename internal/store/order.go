@@ -139,11 +139,11 @@ func (s *Store) ordersBetween(ctx context.Context, account pki.AccountID, low st
 }
 
 // DeleteExpiredOrders deletes up to limit orders that expired before the given time without leading to a certificate,
-// and about as many proofs of expired orders, and tells how many of both. Call it until it returns 0.
+// notes of those with one that they need not be looked at again, and deletes about as many proofs of expired orders. It
+// tells how many of all. Call it until it returns 0.
 func (s *Store) DeleteExpiredOrders(ctx context.Context, before time.Time, limit int) (int, error) {
-	deleted := 0
+	done := 0
 	err := s.write(ctx, "delete expired orders", func(ctx context.Context, t *tx) error {
-		deleted = 0
 		orders, err := t.expiredOrders(ctx, before, limit)
 		if err != nil {
 			return err
@@ -153,7 +153,6 @@ func (s *Store) DeleteExpiredOrders(ctx context.Context, before time.Time, limit
 				_, err = t.change(ctx, `UPDATE acme_order SET settled = 1 WHERE id = $1`, o.id)
 			} else {
 				_, err = t.change(ctx, `DELETE FROM acme_order WHERE id = $1`, o.id)
-				deleted++
 			}
 			if err != nil {
 				return fmt.Errorf("order %s: %w", o.id, err)
@@ -163,10 +162,10 @@ func (s *Store) DeleteExpiredOrders(ctx context.Context, before time.Time, limit
 		if err != nil {
 			return err
 		}
-		deleted += proofs
+		done = len(orders) + proofs
 		return nil
 	})
-	return deleted, err
+	return done, err
 }
 
 type expiredOrder struct {

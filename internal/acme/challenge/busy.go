@@ -62,5 +62,5 @@ type counted struct {
 // Close closes the connection.
 func (c *counted) Close() error {
 	c.leave()
-	return c.Conn.Close()
+	return c.Conn.Close() //nolint:wrapcheck // stands in for it
 }

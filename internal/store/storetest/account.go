@@ -325,7 +325,7 @@ func testExpiredOrders(t *testing.T, s *store.Store) {
 	}
 	n, err := s.DeleteExpiredOrders(t.Context(), abandoned.Expires.Add(time.Second), 10)
 	check(t, err)
-	equal(t, "deleted, with a proof", 2, n)
+	equal(t, "deleted, with a proof, and looked at", 3, n)
 	n, err = s.DeleteExpiredOrders(t.Context(), abandoned.Expires.Add(time.Second), 10)
 	check(t, err)
 	equal(t, "deleted again", 0, n)
