@@ -116,7 +116,9 @@ func serveHTTP(listener net.Listener, handler http.Handler) func(context.Context
 		case <-ctx.Done():
 		}
 		_ = server.Close() // probes and scrapes come again
-		<-stopped
+		if err := <-stopped; !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+		}
 		return nil
 	}
 }

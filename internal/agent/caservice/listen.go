@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"net"
 	"runtime/debug"
 	"time"
@@ -54,7 +53,7 @@ func (s *Service) Serve(ctx context.Context, listener net.Listener, secure *tls.
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(secure)), grpc.UnaryInterceptor(s.contain),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeader), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle, Time: pingEvery, Timeout: handshakeTimeout}),
@@ -80,7 +79,9 @@ func (s *Service) Serve(ctx context.Context, listener net.Listener, secure *tls.
 		server.Stop()
 		<-drained
 	}
-	<-stopped
+	if err := <-stopped; err != nil {
+		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+	}
 	return nil
 }
 
@@ -88,7 +89,7 @@ func (s *Service) Serve(ctx context.Context, listener net.Listener, secure *tls.
 func (s *Service) contain(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (response any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.config.Logger.ErrorContext(ctx, "panic in a call", telemetry.KeyError, fmt.Sprint(p), slog.String("stack", string(debug.Stack())))
+			s.config.Logger.ErrorContext(ctx, "panic in a call", telemetry.KeyError, fmt.Sprint(p), "stack", string(debug.Stack()))
 			response, err = nil, status.Error(codes.Internal, notSigned)
 		}
 	}()

@@ -87,10 +87,17 @@ func New(config Config) (*Service, error) {
 		name    string
 		missing bool
 	}{
-		{"Issuer", config.Issuer == nil}, {"Tokens", config.Tokens == nil}, {"Cluster", config.Cluster == nil},
-		{"ClusterIDs", len(config.ClusterIDs) == 0}, {"MaxLifetime", config.MaxLifetime <= 0}, {"Timeout", config.Timeout <= 0},
-		{"Now", config.Now == nil}, {"Random", config.Random == nil}, {"Jitter", config.Jitter == nil},
-		{"Logger", config.Logger == nil}, {"Registerer", config.Registerer == nil},
+		{"Issuer", config.Issuer == nil},
+		{"Tokens", config.Tokens == nil},
+		{"Cluster", config.Cluster == nil},
+		{"ClusterIDs", len(config.ClusterIDs) == 0},
+		{"MaxLifetime", config.MaxLifetime <= 0},
+		{"Timeout", config.Timeout <= 0},
+		{"Now", config.Now == nil},
+		{"Random", config.Random == nil},
+		{"Jitter", config.Jitter == nil},
+		{"Logger", config.Logger == nil},
+		{"Registerer", config.Registerer == nil},
 	} {
 		if required.missing {
 			problems = append(problems, fmt.Errorf("certificate service: %s is missing", required.name))
@@ -188,5 +195,5 @@ func (a *attempt) fail(ctx context.Context, err error) error {
 	if errors.Is(context.Cause(ctx), context.Canceled) {
 		return status.FromContextError(context.Canceled).Err() //nolint:wrapcheck // nobody is left to read it
 	}
-	return status.Error(found.code, found.sentence) //nolint:wrapcheck // this is the wire's error
+	return status.Error(found.code, found.sentence)
 }

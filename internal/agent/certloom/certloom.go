@@ -86,9 +86,15 @@ func New(config Config) (*Issuer, error) {
 		name    string
 		missing bool
 	}{
-		{"Server", config.Server == ""}, {"Roots", config.Roots == nil}, {"Credential", config.Credential == nil},
-		{"Cluster", config.Cluster == ""}, {"TrustDomain", config.TrustDomain == ""}, {"Now", config.Now == nil},
-		{"Random", config.Random == nil}, {"Logger", config.Logger == nil}, {"Registerer", config.Registerer == nil},
+		{"Server", config.Server == ""},
+		{"Roots", config.Roots == nil},
+		{"Credential", config.Credential == nil},
+		{"Cluster", config.Cluster == ""},
+		{"TrustDomain", config.TrustDomain == ""},
+		{"Now", config.Now == nil},
+		{"Random", config.Random == nil},
+		{"Logger", config.Logger == nil},
+		{"Registerer", config.Registerer == nil},
 	} {
 		if required.missing {
 			problems = append(problems, fmt.Errorf("issuer certloom: %s is missing", required.name))

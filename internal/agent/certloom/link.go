@@ -136,7 +136,7 @@ func (i *Issuer) enrol(ctx context.Context, request []byte) (*agentapi.EnrolResp
 	if err != nil {
 		return nil, err
 	}
-	defer connection.Close()
+	defer func() { _ = connection.Close() }() // it was for this enrolment
 	client := agentapi.NewAgentClient(connection)
 	challenge, err := client.Challenge(ctx, &agentapi.ChallengeRequest{}, grpc.WaitForReady(false))
 	if err != nil {

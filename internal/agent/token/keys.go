@@ -140,7 +140,7 @@ func (k *Keys) wait(ctx context.Context) error {
 	done := k.flights.DoChan("", func() (any, error) { return nil, k.refresh(context.WithoutCancel(ctx)) })
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return fmt.Errorf("wait for the keys: %w", context.Cause(ctx))
 	case result := <-done:
 		return result.Err
 	}
