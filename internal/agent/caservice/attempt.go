@@ -105,6 +105,9 @@ func (a *attempt) finish(ctx context.Context, err error, took time.Duration) {
 	s := a.service
 	code := status.Code(err)
 	s.metrics.finish(code, took, s.config.Now())
+	if code == codes.Unauthenticated || code == codes.PermissionDenied {
+		a.tell()
+	}
 	logger := s.config.Logger
 	level := slog.LevelInfo
 	switch code {
@@ -129,9 +132,6 @@ func (a *attempt) finish(ctx context.Context, err error, took time.Duration) {
 		attributes = append(attributes, slog.Any(telemetry.KeyError, a.cause))
 	}
 	logger.LogAttrs(ctx, level, "certificate request", attributes...)
-	if code == codes.Unauthenticated || code == codes.PermissionDenied {
-		a.tell()
-	}
 }
 
 // named returns the identity for which a certificate was asked, as far as it is known.
