@@ -188,8 +188,9 @@ func testProofs(t *testing.T, s *store.Store) {
 
 	valid, unstarted := proofOf(o, 0, pki.StatusValid), proofOf(o, 2, pki.StatusValid)
 	valid.At = Now().Add(2 * time.Minute)
+	asked := valid
 	won := parallel(8, func(i int) bool {
-		p := valid
+		p := asked
 		if i%2 == 1 {
 			p.Status, p.Error = pki.StatusInvalid, &pki.Problem{Type: "x", Detail: "y"}
 		}
@@ -198,7 +199,7 @@ func testProofs(t *testing.T, s *store.Store) {
 			refused(t, err, fault.Conflict)
 			return false
 		}
-		valid = p
+		valid = p // only one comes here
 		return true
 	})
 	equal(t, "results of one proof", 1, won)
