@@ -182,7 +182,7 @@ func (l *lab) call(t testing.TB, a ask) ([]string, error) {
 	}
 	request := &istio.IstioCertificateRequest{Csr: a.text, ValidityDuration: a.seconds}
 	if a.csr != nil {
-		request.Csr = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: a.csr}))
+		request.Csr = pemOf(a.csr)
 	}
 	if a.impersonate != "" {
 		var err error
@@ -197,6 +197,10 @@ func (l *lab) call(t testing.TB, a ask) ([]string, error) {
 func spiffe(t testing.TB, ids ...string) []byte {
 	t.Helper()
 	return testca.CSR(t, testca.Request{URIs: ids})
+}
+
+func pemOf(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
 }
 
 const web = "spiffe://cluster.local/ns/demo/sa/web"

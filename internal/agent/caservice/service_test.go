@@ -71,9 +71,7 @@ func TestCallers(t *testing.T) {
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	encode := func(der []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
-	}
+	encode := pemOf
 	good := encode(spiffe(t, web))
 	with := func(extensions ...pkix.Extension) string {
 		uri, err := url.Parse(web)
@@ -357,8 +355,8 @@ func TestTimeout(t *testing.T) {
 // Neither readable nor refused for a wrong reason: whatever the CSR is, only one for the caller's identity passes.
 func FuzzRequest(f *testing.F) {
 	l := newLab(f)
-	f.Add(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: spiffe(f, web)})))
-	f.Add(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: spiffe(f, web, web+"2")})))
+	f.Add(pemOf(spiffe(f, web)))
+	f.Add(pemOf(spiffe(f, web, web+"2")))
 	f.Add("-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {

@@ -200,10 +200,11 @@ func (i *Issuer) connect(own *tls.Certificate) (*grpc.ClientConn, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(0), // the next workload should not pay for a handshake
 	}
-	if i.config.Dial != nil {
+	target := "dns:///" + i.config.Server
+	if i.config.Dial != nil { // it resolves the name itself
+		target = "passthrough:///" + i.config.Server
 		options = append(options, grpc.WithContextDialer(i.config.Dial))
 	}
-	target := "dns:///" + i.config.Server
 	if _, _, err := net.SplitHostPort(i.config.Server); err != nil {
 		return nil, fmt.Errorf("server %q is not HOST:PORT: %w", i.config.Server, err)
 	}
