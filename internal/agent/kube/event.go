@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -13,6 +14,9 @@ import (
 
 // component is who the Events are from.
 const component = "certloom-agent"
+
+// maxMessage is how much API servers take of an Event's text.
+const maxMessage = 1000
 
 // Teller writes Events on Pods, so that whoever runs "kubectl describe pod" reads why it has no certificate. Events
 // that repeat are counted, and a Pod that repeats without end is limited to a few each minute (client-go's recorder).
@@ -43,6 +47,9 @@ func (t *Teller) Run(ctx context.Context) error {
 
 // Tell notes a warning about a Pod. It does not block: what there is no room for is dropped.
 func (t *Teller) Tell(pod Pod, reason, sentence string) {
+	if len(sentence) > maxMessage {
+		sentence = strings.ToValidUTF8(sentence[:maxMessage], "")
+	}
 	t.recorder.Event(&corev1.ObjectReference{
 		APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID),
 	}, corev1.EventTypeWarning, reason, sentence)
