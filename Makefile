@@ -12,12 +12,14 @@ help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 .PHONY: build
-build: ## Build bin/certloom
+build: ## Build bin/certloom and bin/certloom-agent
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./cmd/...
 
 .PHONY: run
-run: build ## Build and start the whole product on this machine; ARGS="--listen :9443" is handed to certloom dev
+run: ## Build and start the whole product on this machine; ARGS="--listen :9443" is handed to certloom dev
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ ./cmd/certloom # not the agent, which takes Kubernetes' client to build
 	@exec bin/certloom dev $(ARGS)
 
 .PHONY: test
