@@ -2,9 +2,10 @@ package caservice
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"time"
@@ -123,7 +124,7 @@ func (a *attempt) finish(ctx context.Context, err error, took time.Duration) {
 		return
 	}
 	attributes := []slog.Attr{
-		slog.String(telemetry.KeyRequest, rand.Text()[:12]), slog.String(telemetry.KeyStatus, code.String()),
+		slog.String(telemetry.KeyRequest, s.requestID()), slog.String(telemetry.KeyStatus, code.String()),
 		slog.String(telemetry.KeyIdentity, a.named()), slog.String(telemetry.KeyPod, a.caller.pod()),
 		slog.String(telemetry.KeyCluster, a.caller.cluster), slog.String(telemetry.KeyAddress, a.caller.address),
 		slog.Duration(telemetry.KeyDuration, took),
@@ -132,6 +133,13 @@ func (a *attempt) finish(ctx context.Context, err error, took time.Duration) {
 		attributes = append(attributes, slog.Any(telemetry.KeyError, a.cause))
 	}
 	logger.LogAttrs(ctx, level, "certificate request", attributes...)
+}
+
+// requestID makes a name for a line of the log.
+func (s *Service) requestID() string {
+	var id [8]byte
+	_, _ = io.ReadFull(s.config.Random, id[:]) // a line without a name is better than none
+	return hex.EncodeToString(id[:])
 }
 
 // named returns the identity for which a certificate was asked, as far as it is known.
