@@ -50,6 +50,8 @@ type Keys struct {
 	mu      sync.RWMutex // guards what follows; held for assignments only
 	keys    []jose.JSONWebKey
 	issuers []string
+	raw     string    // the key set as it was published
+	changes uint64    // how often that has changed
 	asked   time.Time // when the last successful fetch began
 	failure error     // of the last fetch
 }
@@ -92,6 +94,13 @@ func (k *Keys) Ready() error {
 		return nil
 	}
 	return k.failure
+}
+
+// generation changes when the keys do.
+func (k *Keys) generation() uint64 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.changes
 }
 
 // Accepts reports whether the API server calls itself by that name, and otherwise returns the names that are accepted.
@@ -151,34 +160,45 @@ func (k *Keys) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	asked := k.config.Now()
-	keys, issuer, err := k.fetch(ctx)
+	fetched, err := k.fetch(ctx)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.failure = err
 	if err != nil {
 		return err
 	}
-	k.keys, k.asked = keys, asked
-	k.issuers = append([]string{issuer}, k.config.Issuers...)
+	if fetched.raw != k.raw {
+		k.keys, k.raw = fetched.keys, fetched.raw
+		k.changes++
+	}
+	k.asked = asked
+	k.issuers = append([]string{fetched.issuer}, k.config.Issuers...)
 	return nil
 }
 
-func (k *Keys) fetch(ctx context.Context) ([]jose.JSONWebKey, string, error) {
+// fetched is what the API server publishes.
+type fetched struct {
+	issuer string
+	raw    string
+	keys   []jose.JSONWebKey
+}
+
+func (k *Keys) fetch(ctx context.Context) (*fetched, error) {
 	raw, err := k.config.Fetch(ctx, discoveryPath)
 	if err != nil {
-		return nil, "", fmt.Errorf("fetch %s: %w", discoveryPath, err)
+		return nil, fmt.Errorf("fetch %s: %w", discoveryPath, err)
 	}
 	var discovery struct {
 		Issuer string `json:"issuer"`
 	}
 	if err := json.Unmarshal(raw, &discovery); err != nil || discovery.Issuer == "" {
-		return nil, "", fmt.Errorf("%s of the API server names no issuer", discoveryPath)
+		return nil, fmt.Errorf("%s of the API server names no issuer", discoveryPath)
 	}
 	if raw, err = k.config.Fetch(ctx, keysPath); err != nil {
-		return nil, "", fmt.Errorf("fetch %s: %w", keysPath, err)
+		return nil, fmt.Errorf("fetch %s: %w", keysPath, err)
 	}
 	keys, err := parseKeys(raw)
-	return keys, discovery.Issuer, err
+	return &fetched{issuer: discovery.Issuer, raw: string(raw), keys: keys}, err
 }
 
 // parseKeys reads a key set and keeps the public keys for signatures in it.

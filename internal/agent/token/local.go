@@ -5,12 +5,15 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/certloom/certloom/internal/agent/kube"
 	"github.com/certloom/certloom/internal/fault"
@@ -29,14 +32,29 @@ type Local struct {
 	cluster   Cluster
 	audiences []string
 	now       func() time.Time
+	// signed remembers tokens whose signature was good, by their hash: a workload shows the same one for hours.
+	signed *lru.Cache[[sha256.Size]byte, signedToken]
 }
+
+// signedToken is what a token says whose signature was good while the keys were of that generation.
+type signedToken struct {
+	claims     *claims
+	generation uint64
+}
+
+// maxSigned bounds what is remembered, at about 1 KB each.
+const maxSigned = 20_000
 
 // NewLocal returns a verifier of tokens that have one of the audiences.
 func NewLocal(keys *Keys, cluster Cluster, audiences []string, now func() time.Time) (*Local, error) {
 	if keys == nil || cluster == nil || now == nil || len(audiences) == 0 {
 		return nil, errors.New("verifier of tokens: keys, cluster, audiences or clock is missing")
 	}
-	return &Local{keys: keys, cluster: cluster, audiences: audiences, now: now}, nil
+	signed, err := lru.New[[sha256.Size]byte, signedToken](maxSigned)
+	if err != nil {
+		return nil, fmt.Errorf("make room for verified tokens: %w", err)
+	}
+	return &Local{keys: keys, cluster: cluster, audiences: audiences, now: now, signed: signed}, nil
 }
 
 // Ready returns nil when tokens can be verified.
@@ -76,11 +94,7 @@ func (l *Local) Verify(ctx context.Context, raw string) (Subject, error) {
 	if err := checkShape(raw); err != nil {
 		return Subject{}, err
 	}
-	parsed, err := jwt.ParseSigned(raw, algorithms())
-	if err != nil {
-		return Subject{}, fault.Wrap(err, fault.Unauthenticated, "the bearer token is not a JSON Web Token signed with RS256, ES256, ES384 or ES512")
-	}
-	verified, err := l.verifySignature(ctx, parsed)
+	verified, err := l.read(ctx, raw)
 	if err != nil {
 		return Subject{}, err
 	}
@@ -95,6 +109,26 @@ func (l *Local) Verify(ctx context.Context, raw string) (Subject, error) {
 		return subject, err
 	}
 	return subject, nil
+}
+
+// read returns the claims of a token whose signature is good. That does not change while the keys stay the same;
+// everything else about a token is checked each time.
+func (l *Local) read(ctx context.Context, raw string) (*claims, error) {
+	hash, generation := sha256.Sum256([]byte(raw)), l.keys.generation()
+	if known, ok := l.signed.Get(hash); ok && known.generation == generation {
+		return known.claims, nil
+	}
+	parsed, err := jwt.ParseSigned(raw, algorithms())
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Unauthenticated, "the bearer token is not a JSON Web Token signed with RS256, ES256, ES384 or ES512")
+	}
+	verified, err := l.verifySignature(ctx, parsed)
+	if err != nil {
+		return nil, err
+	}
+	// With the generation of before: if the keys have changed meanwhile, the token is verified again next time.
+	l.signed.Add(hash, signedToken{verified, generation})
+	return verified, nil
 }
 
 // verifySignature returns the claims of a token that one of the API server's keys has signed.

@@ -17,6 +17,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/structpb"
 	istio "istio.io/api/security/v1alpha1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // AgentName is the host of the agent's serving certificate.
@@ -33,8 +36,8 @@ type Agent struct {
 	roots   *x509.CertPool
 }
 
-// StartAgent builds the agent of this tree, gives it the credential of the server's profile "mesh", and waits until it is
-// ready.
+// StartAgent builds the agent of this tree, gives it the credential of the server's profile "mesh" and the permissions
+// that its users give it, and waits until it is ready. There must be a namespace istio-system.
 func StartAgent(ctx context.Context, t T, c *Cluster, s *Certloom, args ...string) *Agent {
 	t.Helper()
 	binary, err := agentBinaryOnce()
@@ -57,7 +60,7 @@ func StartAgent(ctx context.Context, t T, c *Cluster, s *Certloom, args ...strin
 		program: Program{Name: "certloom-agent", Path: binary, Dir: dir, Env: []string{"TOKEN_AUDIENCES="}},
 	}
 	a.program.Args = append([]string{
-		"--kubeconfig=" + c.kubeconfig, "--credential-file=" + credential, "--server-ca-file=" + s.CAFile,
+		"--kubeconfig=" + c.agentKubeconfig(ctx, t, dir), "--credential-file=" + credential, "--server-ca-file=" + s.CAFile,
 		"--serving-address=" + a.Address, fmt.Sprintf("--readiness-probe-port=%d", port+1), fmt.Sprintf("--metrics-port=%d", port+2),
 		"--serving-certificate-dns-names=" + AgentName,
 	}, args...)
@@ -74,6 +77,32 @@ func StartAgent(ctx context.Context, t T, c *Cluster, s *Certloom, args ...strin
 	})
 	a.Restart(ctx, t)
 	return a
+}
+
+// agentKubeconfig grants the agent what deploy/agent/rbac.yaml does, and writes a kubeconfig for it.
+func (c *Cluster) agentKubeconfig(ctx context.Context, t T, dir string) string {
+	t.Helper()
+	root, err := moduleFolder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Kubectl(ctx, t, "apply", "-f", filepath.Join(root, "deploy", "agent", "rbac.yaml"))
+	account, err := c.Kube.CoreV1().ServiceAccounts("istio-system").Get(ctx, "certloom-agent", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := clientcmd.LoadFromFile(c.kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range config.AuthInfos {
+		*user = clientcmdapi.AuthInfo{Token: c.Token(ctx, t, account, nil)}
+	}
+	path := filepath.Join(dir, "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // Restart starts the agent again after Kill, and waits until it is ready.

@@ -11,7 +11,7 @@ import (
 )
 
 // binaryOnce builds the binary of this tree, once for a run of the tests, and returns its path. Sweep removes it.
-// CERTLOOM_E2E_BINARY names one that is built already; CERTLOOM_E2E_AGENT does for the agent.
+// CERTLOOM_E2E_BINARY names one that is built already, CERTLOOM_E2E_AGENT an agent.
 var (
 	binaryOnce      = sync.OnceValues(func() (string, error) { return buildBinary("certloom", "CERTLOOM_E2E_BINARY") })
 	agentBinaryOnce = sync.OnceValues(func() (string, error) { return buildBinary("certloom-agent", "CERTLOOM_E2E_AGENT") })
@@ -21,9 +21,9 @@ func buildBinary(name, variable string) (string, error) {
 	if path := os.Getenv(variable); path != "" {
 		return path, nil
 	}
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/certloom/certloom").Output()
+	root, err := moduleFolder()
 	if err != nil {
-		return "", fmt.Errorf("find the product's module: %w", err)
+		return "", err
 	}
 	dir, err := os.MkdirTemp("", folderName())
 	if err != nil {
@@ -31,11 +31,20 @@ func buildBinary(name, variable string) (string, error) {
 	}
 	path := filepath.Join(dir, name)
 	build := exec.Command("go", "build", "-o", path, "./cmd/"+name)
-	build.Dir = strings.TrimSpace(string(out))
+	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
 	}
 	return path, nil
+}
+
+// moduleFolder is where the product's source is.
+func moduleFolder() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/certloom/certloom").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the product's module: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // Main runs the tests of a package and removes what they share. TestMain exits with what it returns.

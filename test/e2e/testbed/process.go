@@ -126,6 +126,15 @@ func (p *Process) Stop(patience time.Duration) error {
 	}
 }
 
+// Log returns everything that the process wrote.
+func (p *Process) Log() string {
+	data, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
+
 // Tail returns the last lines of what the process wrote.
 func (p *Process) Tail() string {
 	const most = 6000
