@@ -9,6 +9,7 @@ import (
 
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
+	"github.com/certloom/certloom/internal/policy"
 )
 
 // narrower refuses a credential's limit that allows what its profile does not. Policy asks both, so a wider limit would
@@ -62,25 +63,7 @@ func coversSPIFFE(wide, narrow string) bool {
 // coversGlob reports whether every string that narrow matches is matched by wide, "*" standing for any characters.
 // That is so exactly when wide matches narrow itself with each "*" of narrow read as a character that only a "*" of
 // wide matches: a string in which those stars became a character that wide does not have needs just that.
-func coversGlob(wide, narrow string) bool {
-	star, retry := -1, 0
-	w, n := 0, 0
-	for n < len(narrow) {
-		switch {
-		case w < len(wide) && wide[w] == '*':
-			star, retry = w, n
-			w++
-		case w < len(wide) && wide[w] == narrow[n]:
-			w, n = w+1, n+1
-		case star >= 0:
-			retry++
-			w, n = star+1, retry
-		default:
-			return false
-		}
-	}
-	return strings.Trim(wide[w:], "*") == ""
-}
+func coversGlob(wide, narrow string) bool { return policy.MatchGlob(wide, narrow) }
 
 // coversDNS reports whether every name that narrow matches is matched by wide. Patterns are "name", "*.name" (one
 // label more), "**.name" (one or more labels more) or "**".

@@ -73,12 +73,12 @@ func judgeIP(rules *pki.IPRules, addr netip.Addr) string {
 // the slash, and each of them from end to end, so that "prod" does not match "prod-evil".
 func matchSPIFFE(pattern string, id pki.SPIFFEID) bool {
 	namespace, account, ok := strings.Cut(pattern, "/")
-	return ok && matchGlob(namespace, id.Namespace) && matchGlob(account, id.ServiceAccount)
+	return ok && MatchGlob(namespace, id.Namespace) && MatchGlob(account, id.ServiceAccount)
 }
 
-// matchGlob reports whether all of s matches pattern, in which "*" stands for any characters or none. It takes
+// MatchGlob reports whether all of s matches pattern, in which "*" stands for any characters or none. It takes
 // time proportional to the product of the lengths at worst: only the last "*" is ever tried again.
-func matchGlob(pattern, s string) bool {
+func MatchGlob(pattern, s string) bool {
 	star, retry := -1, 0
 	p, i := 0, 0
 	for i < len(s) {
