@@ -2,21 +2,18 @@ package agent
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/certloom/certloom/internal/agent/caservice"
-	"github.com/certloom/certloom/internal/agent/certloom"
 	"github.com/certloom/certloom/internal/agent/issuer"
 	"github.com/certloom/certloom/internal/agent/kube"
 	"github.com/certloom/certloom/internal/agent/publish"
@@ -43,14 +40,15 @@ type Agent struct {
 	registry  *prometheus.Registry
 	listeners listeners
 
-	watch   *kube.Watch
-	teller  *kube.Teller
-	keys    *token.Keys // nil when the API server is asked
-	tokens  caservice.Tokens
-	issuer  issuer.Issuer
-	serving *serving.Certificate
-	service *caservice.Service
-	health  *health
+	watch    *kube.Watch
+	teller   *kube.Teller
+	keys     *token.Keys // nil when the API server is asked
+	tokens   caservice.Tokens
+	issuer   issuer.Issuer
+	upstream string // what the issuer asks, for the log
+	serving  *serving.Certificate
+	service  *caservice.Service
+	health   *health
 
 	publisher *publish.Publisher
 }
@@ -99,15 +97,8 @@ func (a *Agent) makeCluster() error {
 }
 
 func (a *Agent) makeIssuer() error {
-	c, s := &a.config, &a.config.Settings
-	made, err := certloom.New(certloom.Config{
-		Server:     s.Server,
-		Roots:      func() (*x509.CertPool, error) { return readRoots(s.ServerCAFile) },
-		Credential: func() (certloom.Credential, error) { return readCredential(s.CredentialFile) },
-		Cluster:    s.ClusterIDs[0], TrustDomain: s.TrustDomain,
-		Now: c.Now, Random: c.Random, Logger: c.Logger, Registerer: a.registry,
-	})
-	a.issuer = made
+	var err error
+	a.issuer, a.upstream, err = a.newIssuer()
 	return err
 }
 
@@ -179,7 +170,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return a.service.Serve(ctx, a.listeners.service, a.config.Settings.TLS.apply(a.service.TLS(a.serving.Get)))
 	})
 	a.config.Logger.InfoContext(ctx, "certloom-agent starts", telemetry.KeyAddress, a.listeners.service.Addr().String(),
-		telemetry.KeyCluster, a.config.Settings.ClusterIDs[0], "server", a.config.Settings.Server)
+		telemetry.KeyCluster, a.config.Settings.ClusterIDs[0], "issuer", a.config.Settings.Issuer, "upstream", a.upstream)
 	return tasks.Run(ctx, grace)
 }
 
@@ -218,20 +209,4 @@ func (l *listeners) close() {
 			_ = listener.Close() // serving has closed it
 		}
 	}
-}
-
-// readRoots reads what the server's certificate must lead to; nil is what the system trusts.
-func readRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil //nolint:nilnil // the standard library's word for the system's roots
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read the roots of the server's certificate: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
-	}
-	return pool, nil
 }

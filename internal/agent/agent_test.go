@@ -34,7 +34,8 @@ func settings(t *testing.T) agent.Settings {
 		t.Fatal(err)
 	}
 	return agent.Settings{
-		CredentialFile: file, ServingAddress: free(t), HealthAddress: free(t), MetricsAddress: free(t), ReadinessPath: "/readyz",
+		Issuer: agent.IssuerCertloom, Certloom: agent.CertloomSettings{CredentialFile: file},
+		ServingAddress: free(t), HealthAddress: free(t), MetricsAddress: free(t), ReadinessPath: "/readyz",
 		ServingNames: []string{"agent.svc"}, ServingLifetime: time.Hour, TrustDomain: "cluster.local", ClusterIDs: []string{"Kubernetes"},
 		MaxLifetime: time.Hour, TokenReview: true, TokenAudiences: []string{"istio-ca"},
 		LeaseNamespace: "istio-system", RootMap: "istio-ca-root-cert", Workers: 1,
@@ -130,17 +131,17 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	s := settings(t)
 	s.TrustDomain = "team@example.com" // a Google service account, which Istio writes with a dot
-	if err := s.Check(); err != nil || s.Server != "127.0.0.1:1" || s.TrustDomain != "team.example.com" {
-		t.Errorf("%v: server %q, trust domain %q", err, s.Server, s.TrustDomain)
+	if err := s.Check(); err != nil || s.Certloom.Server != "127.0.0.1:1" || s.TrustDomain != "team.example.com" {
+		t.Errorf("%v: server %q, trust domain %q", err, s.Certloom.Server, s.TrustDomain)
 	}
 	for server, want := range map[string]string{
 		"https://certloom.example.com:8444": "certloom.example.com:8444", "certloom.example.com:8444/": "certloom.example.com:8444", "https://[::1]:8444": "[::1]:8444",
 		"http://certloom.example.com:8444": "", "https://certloom.example.com": "", "https://a:1/path": "", "https://u@a:1": "", ":8444": "",
 	} {
 		s := settings(t)
-		s.Server = server
-		if err := s.Check(); (err == nil) != (want != "") || err == nil && s.Server != want {
-			t.Errorf("%s: %q, %v", server, s.Server, err)
+		s.Certloom.Server = server
+		if err := s.Check(); (err == nil) != (want != "") || err == nil && s.Certloom.Server != want {
+			t.Errorf("%s: %q, %v", server, s.Certloom.Server, err)
 		}
 	}
 	if err := (&agent.Settings{}).Check(); err == nil {

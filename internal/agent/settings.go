@@ -2,12 +2,9 @@ package agent
 
 import (
 	"crypto/tls"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -16,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/certloom/certloom/internal/agent/caservice"
-	"github.com/certloom/certloom/internal/agent/certloom"
 	"github.com/certloom/certloom/internal/agent/issuer"
 	"github.com/certloom/certloom/internal/agent/publish"
 	"github.com/certloom/certloom/internal/pki"
@@ -24,9 +20,9 @@ import (
 
 // Settings are what an operator decides. The names in the messages of Check are those of the command's flags.
 type Settings struct {
-	Server         string // HOST:PORT of the agent listener; "" takes the credential file's
-	ServerCAFile   string // PEM; "" is what the system trusts
-	CredentialFile string // JSON, as "certloom credential create -o json" prints it
+	Issuer     string           // where certificates come from: one of Issuers
+	RootCAFile string           // roots in PEM, for issuers whose CA does not tell them
+	Certloom   CertloomSettings // used with IssuerCertloom
 
 	ServingAddress  string
 	ServingNames    []string
@@ -76,9 +72,9 @@ func (s *Settings) own() issuer.Caller {
 	return issuer.Caller{Namespace: s.Namespace, ServiceAccount: s.ServiceAccount, Pod: s.Pod, Node: s.Node}
 }
 
-// Check fills in what the credential file says and returns everything that is wrong, together.
+// Check fills in what files say and returns everything that is wrong, together.
 func (s *Settings) Check() error {
-	problems := s.checkServer()
+	problems := s.checkIssuer()
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	s.TrustDomain = strings.ReplaceAll(s.TrustDomain, "@", ".") // as Istio writes a trust domain that is a service account
 	if err := pki.CheckTrustDomain(s.TrustDomain); err != nil {
@@ -169,74 +165,3 @@ func (s *Settings) checkPublished() []error {
 
 // clusterName is what the server accepts as the name of a cluster (agent.proto).
 func clusterName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`) }
-
-// checkServer checks what the issuer needs. Files are read here to say early what is wrong with them, and again when
-// they are used.
-func (s *Settings) checkServer() []error {
-	var problems []error
-	file, err := readCredentialFile(s.CredentialFile)
-	if err != nil {
-		problems = append(problems, fmt.Errorf("--credential-file: %w", err))
-	}
-	if s.Server == "" && file != nil {
-		s.Server = file.AgentURL
-	}
-	if err == nil || s.Server != "" {
-		if s.Server, err = hostPort(s.Server); err != nil {
-			problems = append(problems, fmt.Errorf("--server: %w", err))
-		}
-	}
-	if _, err := readRoots(s.ServerCAFile); err != nil {
-		problems = append(problems, fmt.Errorf("--server-ca-file: %w", err))
-	}
-	return problems
-}
-
-// hostPort takes "https://HOST:PORT" and "HOST:PORT".
-func hostPort(server string) (string, error) {
-	address := strings.TrimSuffix(strings.TrimPrefix(server, "https://"), "/")
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || host == "" || port == "" || strings.ContainsAny(address, "/@ ") {
-		return "", fmt.Errorf("%q is not an address such as https://certloom.example.com:8444", server)
-	}
-	return address, nil
-}
-
-// credentialFile is what "certloom credential create -o json" prints, as far as it matters here.
-type credentialFile struct {
-	AgentURL string `json:"agentUrl"`
-	URL      string `json:"url"`
-	KeyID    string `json:"keyId"`
-	HMACKey  string `json:"hmacKey"`
-}
-
-func readCredentialFile(path string) (*credentialFile, error) {
-	if path == "" {
-		return nil, errors.New(`is needed: the output of "certloom credential create --profile PROFILE --name NAME -o json"`)
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the credential: %w", err)
-	}
-	var file credentialFile
-	// The error of the decoder may quote the file, which is secret.
-	if json.Unmarshal(raw, &file) != nil || file.KeyID == "" || file.HMACKey == "" {
-		return nil, fmt.Errorf(`%s is not a JSON object with "keyId" and "hmacKey"`, path)
-	}
-	if file.AgentURL == "" {
-		file.AgentURL = file.URL
-	}
-	return &file, nil
-}
-
-func readCredential(path string) (certloom.Credential, error) {
-	file, err := readCredentialFile(path)
-	if err != nil {
-		return certloom.Credential{}, err
-	}
-	key, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimSpace(file.HMACKey))
-	if err != nil {
-		return certloom.Credential{}, fmt.Errorf("%s: hmacKey is not base64url without padding", path)
-	}
-	return certloom.Credential{KeyID: file.KeyID, Key: key}, nil
-}

@@ -85,6 +85,20 @@ func TestMistakesAreNotSecrets(t *testing.T) {
 	}
 }
 
+// A flag that the chosen issuer does not read is not passed over in silence.
+func TestFlagsOfOtherIssuers(t *testing.T) {
+	t.Parallel()
+	kube, credential := "--kubeconfig="+write(t, "kubeconfig", kubeconfig), "--credential-file="+write(t, "credential", `{"keyId":"a","hmacKey":"YQ","agentUrl":"https://a:1"}`)
+	code, _, text := execute(t, kube, credential, "--root-ca-file=x", "--trust-domain=A/B")
+	if code != 2 || !strings.Contains(text, "error: --root-ca-file: only for --issuer acme and cert-manager, not for --issuer certloom\n") || !strings.Contains(text, "--trust-domain") {
+		t.Errorf("exit status %d: %s", code, text)
+	}
+	code, _, text = execute(t, kube, "--issuer=vault", "--root-ca-file=x")
+	if code != 2 || strings.Count(text, "error:") != 1 || !strings.Contains(text, `error: --issuer: "vault" is not one of certloom`) {
+		t.Errorf("exit status %d: %s", code, text)
+	}
+}
+
 func TestUnknownFlag(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--no-such-flag"}, {"--metrics-port=x"}} {
@@ -118,7 +132,7 @@ func TestIstioCSRFlags(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	code, text, _ := execute(t, "--help")
-	for _, group := range []string{"Certloom server:", "Certificate service:", "Who may call:", "Written into the cluster, by one replica:", "Kubernetes:", "Operation:"} {
+	for _, group := range []string{"Certificate authority:", "Certloom server (--issuer certloom):", "Certificate service:", "Who may call:", "Written into the cluster, by one replica:", "Kubernetes:", "Operation:"} {
 		if !strings.Contains(text, "\n"+group+"\n") {
 			t.Errorf("the help has no group %q", group)
 		}

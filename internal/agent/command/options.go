@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/certloom/certloom/internal/agent"
 	"github.com/certloom/certloom/internal/agent/caservice"
@@ -22,7 +21,10 @@ import (
 type options struct {
 	groups []flagGroup
 
-	server, serverCAFile, credentialFile string
+	issuer         string
+	rootCAFile     string
+	credentialFile string // of more than one issuer
+	certloom       agent.CertloomSettings
 
 	servingAddress       string
 	servingNames         []string
@@ -59,36 +61,17 @@ type options struct {
 	istiodKeySize                     int
 }
 
-// flagGroup is a part of the help.
-type flagGroup struct {
-	title string
-	flags *pflag.FlagSet
-}
-
-func (o *options) group(title string) *pflag.FlagSet {
-	flags := pflag.NewFlagSet(title, pflag.ContinueOnError)
-	flags.SortFlags = false
-	o.groups = append(o.groups, flagGroup{title, flags})
-	return flags
-}
-
 // newOptions declares the flags; env gives the defaults that a Pod knows of itself.
 func newOptions(env func(string) string) *options {
 	o := &options{}
 	o.issuerFlags()
+	o.certloomFlags()
 	o.serviceFlags()
 	o.callerFlags(env)
 	o.publishFlags()
 	o.clusterFlags(env)
 	o.operationFlags()
 	return o
-}
-
-func (o *options) issuerFlags() {
-	f := o.group("Certloom server")
-	f.StringVar(&o.credentialFile, "credential-file", "", `what "certloom credential create -o json" printed, for a profile with enrollment method agent`)
-	f.StringVar(&o.server, "server", "", "the server's agent listener, such as https://certloom.example.com:8444 (default: what the credential file says)")
-	f.StringVar(&o.serverCAFile, "server-ca-file", "", "PEM file with the root of the server's certificate (default: what the system trusts)")
 }
 
 func (o *options) serviceFlags() {
@@ -197,7 +180,7 @@ func (o *options) settings() (agent.Settings, []error) {
 		}
 	}
 	s := agent.Settings{
-		Server: o.server, ServerCAFile: o.serverCAFile, CredentialFile: o.credentialFile,
+		Issuer: o.issuer, RootCAFile: o.rootCAFile, Certloom: o.certloom,
 		ServingAddress: o.servingAddress, ServingNames: o.servingNames, ServingLifetime: o.servingLifetime,
 		TrustDomain: o.trustDomain, ClusterIDs: append([]string{o.clusterID}, o.clusterAliases...),
 		MaxLifetime: o.maxLifetime, ClientCertificates: o.clientCertificates,
@@ -205,6 +188,8 @@ func (o *options) settings() (agent.Settings, []error) {
 		HealthAddress: anyHost(o.healthPort), ReadinessPath: o.healthPath, MetricsAddress: anyHost(o.metricsPort),
 		Namespace: o.namespace, ServiceAccount: o.account, Pod: o.pod, Node: o.node,
 	}
+	s.Certloom.CredentialFile = o.credentialFile
+	problems = append(problems, o.misplaced()...)
 	s.LeaseNamespace, s.RootMap, s.NamespaceSelector, s.Workers = o.leaseNamespace, o.rootMap, o.selector, o.workers
 	var err error
 	if o.istiodEnabled {
