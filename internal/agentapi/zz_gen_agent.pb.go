@@ -538,8 +538,15 @@ type Caller struct {
 	Node           string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	// NAMESPACE/SERVICE_ACCOUNT/POD of the node proxy that asked in the workload's place, "" when it asked itself.
 	ImpersonatedBy string `protobuf:"bytes,6,opt,name=impersonated_by,json=impersonatedBy,proto3" json:"impersonated_by,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The workload's cluster, when that is not the one that the agent enrolled with. As EnrolRequest.cluster.
+	Cluster string `protobuf:"bytes,7,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// Serial (big endian, without leading zeros) and SHA-256 of the client certificate by which the workload was known;
+	// empty when it had a token. Then the item is refused as UNAUTHENTICATED unless this server issued just that
+	// certificate for the identity that is asked for, and it has neither expired nor been revoked.
+	CertificateSerial      []byte `protobuf:"bytes,8,opt,name=certificate_serial,json=certificateSerial,proto3" json:"certificate_serial,omitempty"`
+	CertificateFingerprint []byte `protobuf:"bytes,9,opt,name=certificate_fingerprint,json=certificateFingerprint,proto3" json:"certificate_fingerprint,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *Caller) Reset() {
@@ -612,6 +619,27 @@ func (x *Caller) GetImpersonatedBy() string {
 		return x.ImpersonatedBy
 	}
 	return ""
+}
+
+func (x *Caller) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Caller) GetCertificateSerial() []byte {
+	if x != nil {
+		return x.CertificateSerial
+	}
+	return nil
+}
+
+func (x *Caller) GetCertificateFingerprint() []byte {
+	if x != nil {
+		return x.CertificateFingerprint
+	}
+	return nil
 }
 
 type IssueResponse struct {
@@ -728,7 +756,11 @@ type BundleRequest struct {
 	// The version that the agent has. While it is still the current one, the answer waits for up to wait_seconds.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// 0 to 60.
-	WaitSeconds   int64 `protobuf:"varint,2,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
+	WaitSeconds int64 `protobuf:"varint,2,opt,name=wait_seconds,json=waitSeconds,proto3" json:"wait_seconds,omitempty"`
+	// Whether the agent wants CRLs. Then the answer also comes when these are others than it has.
+	WithCrls bool `protobuf:"varint,3,opt,name=with_crls,json=withCrls,proto3" json:"with_crls,omitempty"`
+	// The version of the CRLs that the agent has.
+	CrlsVersion   string `protobuf:"bytes,4,opt,name=crls_version,json=crlsVersion,proto3" json:"crls_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -777,9 +809,25 @@ func (x *BundleRequest) GetWaitSeconds() int64 {
 	return 0
 }
 
+func (x *BundleRequest) GetWithCrls() bool {
+	if x != nil {
+		return x.WithCrls
+	}
+	return false
+}
+
+func (x *BundleRequest) GetCrlsVersion() string {
+	if x != nil {
+		return x.CrlsVersion
+	}
+	return ""
+}
+
 type BundleResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bundle        *TrustBundle           `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Bundle *TrustBundle           `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	// Only when asked for and other than the agent's.
+	Crls          *RevocationLists `protobuf:"bytes,2,opt,name=crls,proto3" json:"crls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -821,6 +869,78 @@ func (x *BundleResponse) GetBundle() *TrustBundle {
 	return nil
 }
 
+func (x *BundleResponse) GetCrls() *RevocationLists {
+	if x != nil {
+		return x.Crls
+	}
+	return nil
+}
+
+// RevocationLists are the CRLs of every CA that a chain to a root of the bundle can have, also those that list nothing:
+// verifiers such as Envoy refuse a chain of which one CA has no CRL once another has one.
+type RevocationLists struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// DER, one for each CA, all of them good now.
+	Crls [][]byte `protobuf:"bytes,1,rep,name=crls,proto3" json:"crls,omitempty"`
+	// Differs when a list differs.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// When the first of them ends, in Unix seconds. New ones come at half of their life.
+	NextUpdateSeconds int64 `protobuf:"varint,3,opt,name=next_update_seconds,json=nextUpdateSeconds,proto3" json:"next_update_seconds,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *RevocationLists) Reset() {
+	*x = RevocationLists{}
+	mi := &file_agent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevocationLists) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevocationLists) ProtoMessage() {}
+
+func (x *RevocationLists) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevocationLists.ProtoReflect.Descriptor instead.
+func (*RevocationLists) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RevocationLists) GetCrls() [][]byte {
+	if x != nil {
+		return x.Crls
+	}
+	return nil
+}
+
+func (x *RevocationLists) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *RevocationLists) GetNextUpdateSeconds() int64 {
+	if x != nil {
+		return x.NextUpdateSeconds
+	}
+	return 0
+}
+
 var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
@@ -854,25 +974,35 @@ const file_agent_proto_rawDesc = "" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12)\n" +
 	"\x10lifetime_seconds\x18\x02 \x01(\x03R\x0flifetimeSeconds\x121\n" +
 	"\x06caller\x18\x03 \x01(\v2\x19.certloom.agent.v1.CallerR\x06caller\x12\x0e\n" +
-	"\x02id\x18\x04 \x01(\tR\x02id\"\xb7\x01\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\"\xb9\x02\n" +
 	"\x06Caller\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12'\n" +
 	"\x0fservice_account\x18\x02 \x01(\tR\x0eserviceAccount\x12\x10\n" +
 	"\x03pod\x18\x03 \x01(\tR\x03pod\x12\x17\n" +
 	"\apod_uid\x18\x04 \x01(\tR\x06podUid\x12\x12\n" +
 	"\x04node\x18\x05 \x01(\tR\x04node\x12'\n" +
-	"\x0fimpersonated_by\x18\x06 \x01(\tR\x0eimpersonatedBy\"D\n" +
+	"\x0fimpersonated_by\x18\x06 \x01(\tR\x0eimpersonatedBy\x12\x18\n" +
+	"\acluster\x18\a \x01(\tR\acluster\x12-\n" +
+	"\x12certificate_serial\x18\b \x01(\fR\x11certificateSerial\x127\n" +
+	"\x17certificate_fingerprint\x18\t \x01(\fR\x16certificateFingerprint\"D\n" +
 	"\rIssueResponse\x123\n" +
 	"\aresults\x18\x01 \x03(\v2\x19.certloom.agent.v1.ResultR\aresults\"L\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"L\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\x8c\x01\n" +
 	"\rBundleRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12!\n" +
-	"\fwait_seconds\x18\x02 \x01(\x03R\vwaitSeconds\"H\n" +
+	"\fwait_seconds\x18\x02 \x01(\x03R\vwaitSeconds\x12\x1b\n" +
+	"\twith_crls\x18\x03 \x01(\bR\bwithCrls\x12!\n" +
+	"\fcrls_version\x18\x04 \x01(\tR\vcrlsVersion\"\x80\x01\n" +
 	"\x0eBundleResponse\x126\n" +
-	"\x06bundle\x18\x01 \x01(\v2\x1e.certloom.agent.v1.TrustBundleR\x06bundle2\x92\x03\n" +
+	"\x06bundle\x18\x01 \x01(\v2\x1e.certloom.agent.v1.TrustBundleR\x06bundle\x126\n" +
+	"\x04crls\x18\x02 \x01(\v2\".certloom.agent.v1.RevocationListsR\x04crls\"o\n" +
+	"\x0fRevocationLists\x12\x12\n" +
+	"\x04crls\x18\x01 \x03(\fR\x04crls\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12.\n" +
+	"\x13next_update_seconds\x18\x03 \x01(\x03R\x11nextUpdateSeconds2\x92\x03\n" +
 	"\x05Agent\x12V\n" +
 	"\tChallenge\x12#.certloom.agent.v1.ChallengeRequest\x1a$.certloom.agent.v1.ChallengeResponse\x12J\n" +
 	"\x05Enrol\x12\x1f.certloom.agent.v1.EnrolRequest\x1a .certloom.agent.v1.EnrolResponse\x12J\n" +
@@ -892,7 +1022,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_agent_proto_goTypes = []any{
 	(*ChallengeRequest)(nil),  // 0: certloom.agent.v1.ChallengeRequest
 	(*ChallengeResponse)(nil), // 1: certloom.agent.v1.ChallengeResponse
@@ -908,6 +1038,7 @@ var file_agent_proto_goTypes = []any{
 	(*Result)(nil),            // 11: certloom.agent.v1.Result
 	(*BundleRequest)(nil),     // 12: certloom.agent.v1.BundleRequest
 	(*BundleResponse)(nil),    // 13: certloom.agent.v1.BundleResponse
+	(*RevocationLists)(nil),   // 14: certloom.agent.v1.RevocationLists
 }
 var file_agent_proto_depIdxs = []int32{
 	5,  // 0: certloom.agent.v1.EnrolResponse.bundle:type_name -> certloom.agent.v1.TrustBundle
@@ -916,21 +1047,22 @@ var file_agent_proto_depIdxs = []int32{
 	9,  // 3: certloom.agent.v1.Item.caller:type_name -> certloom.agent.v1.Caller
 	11, // 4: certloom.agent.v1.IssueResponse.results:type_name -> certloom.agent.v1.Result
 	5,  // 5: certloom.agent.v1.BundleResponse.bundle:type_name -> certloom.agent.v1.TrustBundle
-	0,  // 6: certloom.agent.v1.Agent.Challenge:input_type -> certloom.agent.v1.ChallengeRequest
-	2,  // 7: certloom.agent.v1.Agent.Enrol:input_type -> certloom.agent.v1.EnrolRequest
-	3,  // 8: certloom.agent.v1.Agent.Renew:input_type -> certloom.agent.v1.RenewRequest
-	7,  // 9: certloom.agent.v1.Agent.Issue:input_type -> certloom.agent.v1.IssueRequest
-	12, // 10: certloom.agent.v1.Agent.Bundle:input_type -> certloom.agent.v1.BundleRequest
-	1,  // 11: certloom.agent.v1.Agent.Challenge:output_type -> certloom.agent.v1.ChallengeResponse
-	4,  // 12: certloom.agent.v1.Agent.Enrol:output_type -> certloom.agent.v1.EnrolResponse
-	4,  // 13: certloom.agent.v1.Agent.Renew:output_type -> certloom.agent.v1.EnrolResponse
-	10, // 14: certloom.agent.v1.Agent.Issue:output_type -> certloom.agent.v1.IssueResponse
-	13, // 15: certloom.agent.v1.Agent.Bundle:output_type -> certloom.agent.v1.BundleResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	14, // 6: certloom.agent.v1.BundleResponse.crls:type_name -> certloom.agent.v1.RevocationLists
+	0,  // 7: certloom.agent.v1.Agent.Challenge:input_type -> certloom.agent.v1.ChallengeRequest
+	2,  // 8: certloom.agent.v1.Agent.Enrol:input_type -> certloom.agent.v1.EnrolRequest
+	3,  // 9: certloom.agent.v1.Agent.Renew:input_type -> certloom.agent.v1.RenewRequest
+	7,  // 10: certloom.agent.v1.Agent.Issue:input_type -> certloom.agent.v1.IssueRequest
+	12, // 11: certloom.agent.v1.Agent.Bundle:input_type -> certloom.agent.v1.BundleRequest
+	1,  // 12: certloom.agent.v1.Agent.Challenge:output_type -> certloom.agent.v1.ChallengeResponse
+	4,  // 13: certloom.agent.v1.Agent.Enrol:output_type -> certloom.agent.v1.EnrolResponse
+	4,  // 14: certloom.agent.v1.Agent.Renew:output_type -> certloom.agent.v1.EnrolResponse
+	10, // 15: certloom.agent.v1.Agent.Issue:output_type -> certloom.agent.v1.IssueResponse
+	13, // 16: certloom.agent.v1.Agent.Bundle:output_type -> certloom.agent.v1.BundleResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -944,7 +1076,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -49,7 +49,7 @@ type AgentClient interface {
 	// Issue makes certificates, each item on its own: one that is refused does not keep the others from being made. An
 	// error of the whole call means that nothing is known of its items.
 	Issue(ctx context.Context, in *IssueRequest, opts ...grpc.CallOption) (*IssueResponse, error)
-	// Bundle returns the roots that clients of the agent's certificates must trust now.
+	// Bundle returns the roots that clients of the agent's certificates must trust now, and the CRLs of the CAs below them.
 	Bundle(ctx context.Context, in *BundleRequest, opts ...grpc.CallOption) (*BundleResponse, error)
 }
 
@@ -132,7 +132,7 @@ type AgentServer interface {
 	// Issue makes certificates, each item on its own: one that is refused does not keep the others from being made. An
 	// error of the whole call means that nothing is known of its items.
 	Issue(context.Context, *IssueRequest) (*IssueResponse, error)
-	// Bundle returns the roots that clients of the agent's certificates must trust now.
+	// Bundle returns the roots that clients of the agent's certificates must trust now, and the CRLs of the CAs below them.
 	Bundle(context.Context, *BundleRequest) (*BundleResponse, error)
 	mustEmbedUnimplementedAgentServer()
 }

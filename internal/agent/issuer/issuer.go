@@ -7,6 +7,7 @@ package issuer
 
 import (
 	"context"
+	"crypto/x509"
 	"time"
 )
 
@@ -41,4 +42,9 @@ type Caller struct {
 	Node           string
 	// ImpersonatedBy is NAMESPACE/SERVICE_ACCOUNT/POD of the node proxy that asked for the workload, "" when it asked itself.
 	ImpersonatedBy string
+	// Cluster is the workload's cluster by its name, "" for the one that the agent is configured with.
+	Cluster string
+	// Certificate is the client certificate by which the workload is known, nil when it had a token. An issuer whose CA
+	// knows its certificates lets the CA decide whether this one still counts, and returns fault.Unauthenticated if not.
+	Certificate *x509.Certificate
 }
