@@ -107,6 +107,32 @@ func TestWithoutServer(t *testing.T) {
 	}
 }
 
+// Profiles are served when they are asked for, and not otherwise.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	for wanted, want := range map[bool]int{false: http.StatusNotFound, true: http.StatusOK} {
+		s := settings(t)
+		s.Pprof = wanted
+		a, err := newAgent(t, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		eventually(t, func() error {
+			if code, text := get(t, s.MetricsAddress+"/debug/pprof/goroutine?debug=1"); code != want {
+				return fmt.Errorf("wanted: %v, got %d %.80s", wanted, code, text)
+			}
+			return nil
+		})
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+}
+
 // An address that is taken ends the start, and leaves nothing bound.
 func TestAddressTaken(t *testing.T) {
 	t.Parallel()

@@ -43,6 +43,7 @@ type Settings struct {
 	HealthAddress  string
 	ReadinessPath  string
 	MetricsAddress string
+	Pprof          bool // serve Go profiles beside the metrics
 
 	LeaseNamespace    string
 	RootMap           string // name of the ConfigMap with the roots

@@ -15,19 +15,33 @@ import (
 
 // bench runs everything and prints it.
 func bench(ctx context.Context, s *session, o options) {
-	fmt.Printf("%d cores, %s, %d clients, %d s for each line in %d turns\n\n",
-		runtime.NumCPU(), runtime.Version(), o.clients, o.seconds, o.rounds)
+	fmt.Printf("%d cores, %s, %d s for each line in %d turns\n", runtime.NumCPU(), runtime.Version(), o.seconds, o.rounds)
+	if o.profile != "" {
+		must(s, os.MkdirAll(o.profile, 0o755))
+	}
 	if o.postgres != "" {
 		benchPostgres(ctx, s, o)
 		return
 	}
+	// One after the other, each with servers of its own: what is not measured does not run.
+	if o.acme {
+		must(s, new(session).run(func(s *session) { benchACME(ctx, s, o) }))
+	}
+	if o.mesh {
+		must(s, new(session).run(func(s *session) { benchMesh(ctx, s, o) }))
+	}
+}
+
+// benchACME measures certificates over ACME, and the server with a large inventory.
+func benchACME(ctx context.Context, s *session, o options) {
+	fmt.Printf("\nACME, %d clients\n\n", o.clients)
 	zone := testbed.StartZone(s)
 	port := testbed.Ports(s, 1)
 	solver := httpSolver{testbed.StartResponder(s, port)}
 	server := testbed.StartCertloom(ctx, s, testbed.Options{DNSResolver: zone.Addr(), HTTP01Port: port, Pprof: true})
 	spiffe := spiffeLine(ctx, s, server, o)
 	dns := &line{
-		title: "certloom, SQLite: ACME, DNS name by http-01", server: server.Process(),
+		title: "certloom, SQLite: ACME, DNS name by http-01", servers: []*testbed.Process{server.Process()},
 		clients: registered(ctx, s, target{
 			directory: server.URL + "/acme/p/challenge/directory", http: func() *http.Client { return server.HTTPClient(s) },
 		}, o, solver),
@@ -37,7 +51,7 @@ func bench(ctx context.Context, s *session, o options) {
 	if o.peer {
 		other := testbed.StartStepCA(ctx, s, zone.Addr(), port)
 		peer = &line{
-			title: "step-ca, Badger: ACME, DNS name by http-01", server: other.Process(),
+			title: "step-ca, Badger: ACME, DNS name by http-01", servers: []*testbed.Process{other.Process()},
 			clients: registered(ctx, s, target{
 				directory: other.DirectoryURL, http: func() *http.Client { return other.HTTPClient(s) },
 			}, o, solver),
@@ -45,16 +59,15 @@ func bench(ctx context.Context, s *session, o options) {
 		lines = append(lines, peer)
 	}
 	if o.profile != "" {
-		must(s, os.MkdirAll(o.profile, 0o755))
-		spiffe.during = profiler(server, o.profile, "spiffe")
-		dns.during = profiler(server, o.profile, "http-01")
+		spiffe.during = profiler(server.Health(), o.profile, "spiffe")
+		dns.during = profiler(server.Health(), o.profile, "http-01")
 	}
-	run(ctx, s, o, lines)
+	run(ctx, s, o, lines, "server")
 	if peer != nil {
 		fmt.Printf("\nDNS name by http-01, certloom against step-ca: %.1f times as many\n", dns.rate()/peer.rate())
 	}
 	if o.profile != "" {
-		printProfiles(ctx, s, o.profile)
+		printProfiles(ctx, s, o.profile, "spiffe", "http-01")
 	}
 	if o.certificates > 0 {
 		grow(ctx, s, server, spiffe, o.certificates)
@@ -66,14 +79,14 @@ func benchPostgres(ctx context.Context, s *session, o options) {
 	server := testbed.StartCertloom(ctx, s, testbed.Options{Postgres: testbed.FreshDatabase(ctx, s, o.postgres)})
 	l := spiffeLine(ctx, s, server, o)
 	l.title = "certloom, PostgreSQL: ACME, SPIFFE ID with EAB"
-	run(ctx, s, o, []*line{l})
+	run(ctx, s, o, []*line{l}, "server")
 }
 
 func spiffeLine(ctx context.Context, s *session, server *testbed.Certloom, o options) *line {
 	credential, err := binding(server.ACME["istio"])
 	must(s, err)
 	return &line{
-		title: "certloom, SQLite: ACME, SPIFFE ID with EAB", server: server.Process(),
+		title: "certloom, SQLite: ACME, SPIFFE ID with EAB", servers: []*testbed.Process{server.Process()},
 		clients: registered(ctx, s, target{
 			directory: server.ACME["istio"].DirectoryURL, binding: credential,
 			http: func() *http.Client { return server.HTTPClient(s) },
@@ -81,8 +94,8 @@ func spiffeLine(ctx context.Context, s *session, server *testbed.Certloom, o opt
 	}
 }
 
-// run takes turns and prints the table.
-func run(ctx context.Context, s *session, o options, lines []*line) {
+// run takes turns and prints the table. servers names the programs of the lines' servers.
+func run(ctx context.Context, s *session, o options, lines []*line, servers ...string) {
 	counted := time.Duration(o.seconds) * time.Second / time.Duration(o.rounds)
 	for range o.rounds {
 		for _, l := range lines {
@@ -90,17 +103,23 @@ func run(ctx context.Context, s *session, o options, lines []*line) {
 		}
 	}
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "work\tcertificates/s\tp50\tp99\tserver CPU each\tserver cores\tclients' cores")
+	fmt.Fprint(table, "work\tcertificates/s\tp50\tp99\t")
+	for _, name := range servers {
+		fmt.Fprintf(table, "%[1]s CPU each\t%[1]s cores\t", name)
+	}
+	fmt.Fprintln(table, "clients' cores")
 	for _, l := range lines {
-		fmt.Fprintf(table, "%s\t%.0f\t%s\t%s\t%s\t%.2f\t%.2f\n", l.title, l.rate(),
-			l.percentile(50).Round(100*time.Microsecond), l.percentile(99).Round(100*time.Microsecond),
-			l.each(l.serverCPU).Round(10*time.Microsecond),
-			l.serverCPU.Seconds()/l.elapsed.Seconds(), l.clientCPU.Seconds()/l.elapsed.Seconds())
+		fmt.Fprintf(table, "%s\t%.0f\t%s\t%s\t", l.title, l.rate(),
+			l.percentile(50).Round(100*time.Microsecond), l.percentile(99).Round(100*time.Microsecond))
+		for i := range servers {
+			fmt.Fprintf(table, "%s\t%.2f\t", l.each(i).Round(10*time.Microsecond), l.serverCPU[i].Seconds()/l.elapsed.Seconds())
+		}
+		fmt.Fprintf(table, "%.2f\n", l.clientCPU.Seconds()/l.elapsed.Seconds())
 	}
 	must(s, table.Flush())
 }
 
-func registered(ctx context.Context, s *session, to target, o options, solver acmeclient.Solver) []*client {
+func registered(ctx context.Context, s *session, to target, o options, solver acmeclient.Solver) []client {
 	clients, err := to.clients(ctx, o, solver)
 	must(s, err)
 	return clients

@@ -15,14 +15,21 @@ import (
 // line is one line of the table: a kind of work, and what was measured of it so far.
 type line struct {
 	title   string
-	clients []*client
-	server  *testbed.Process
+	clients []client
+	servers []*testbed.Process                               // whose processor time is told
 	during  func(ctx context.Context, d time.Duration) error // something to do while it is measured; nil: nothing
 
 	done      []time.Duration // how long each certificate took
 	elapsed   time.Duration
-	serverCPU time.Duration
+	serverCPU []time.Duration // of each of servers
 	clientCPU time.Duration
+}
+
+// client gets certificates, one after the other.
+type client interface {
+	// obtain gets the certificate number n.
+	obtain(ctx context.Context, n int) error
+	String() string
 }
 
 // turn runs the load, first uncounted to warm up, and then counted.
@@ -30,7 +37,7 @@ func (l *line) turn(ctx context.Context, warmUp, counted time.Duration) error {
 	if _, err := l.load(ctx, warmUp); err != nil {
 		return err
 	}
-	serverBefore, err := l.server.CPU()
+	serversBefore, err := l.serversCPU()
 	if err != nil {
 		return err
 	}
@@ -47,15 +54,32 @@ func (l *line) turn(ctx context.Context, warmUp, counted time.Duration) error {
 	l.elapsed += time.Since(started)
 	l.done = append(l.done, done...)
 	l.clientCPU += ownCPU() - clientBefore
-	serverAfter, err := l.server.CPU()
+	serversAfter, err := l.serversCPU()
 	if err != nil {
 		return err
 	}
-	l.serverCPU += serverAfter - serverBefore
+	if l.serverCPU == nil {
+		l.serverCPU = make([]time.Duration, len(l.servers))
+	}
+	for i := range l.servers {
+		l.serverCPU[i] += serversAfter[i] - serversBefore[i]
+	}
 	if during != nil {
 		return <-during
 	}
 	return nil
+}
+
+// serversCPU returns the processor time that each server has used so far.
+func (l *line) serversCPU() ([]time.Duration, error) {
+	used := make([]time.Duration, len(l.servers))
+	for i, server := range l.servers {
+		var err error
+		if used[i], err = server.CPU(); err != nil {
+			return nil, err
+		}
+	}
+	return used, nil
 }
 
 // load has every client get one certificate after the other until the time is over, and returns how long each took.
@@ -70,12 +94,12 @@ func (l *line) load(ctx context.Context, d time.Duration) ([]time.Duration, erro
 	)
 	for _, c := range l.clients {
 		wait.Go(func() {
-			done, err := c.repeat(ctx)
+			done, err := repeat(ctx, c)
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, done...)
 			if err != nil && first == nil {
-				first = fmt.Errorf("%s, %s: %w", l.title, c.name, err)
+				first = fmt.Errorf("%s, %s: %w", l.title, c, err)
 				cancel()
 			}
 		})
@@ -89,7 +113,7 @@ var errOver = errors.New("the time is over")
 
 // repeat gets certificates until ctx ends. The one that is on its way then is finished, for the next turn to start
 // clean, but not counted.
-func (c *client) repeat(ctx context.Context) ([]time.Duration, error) {
+func repeat(ctx context.Context, c client) ([]time.Duration, error) {
 	var done []time.Duration
 	for n := 0; ; n++ {
 		started := time.Now()
@@ -119,12 +143,12 @@ func (l *line) percentile(p int) time.Duration {
 	return l.done[min(len(l.done)*p/100, len(l.done)-1)]
 }
 
-// each divides processor time by the certificates that it was spent on.
-func (l *line) each(cpu time.Duration) time.Duration {
+// each is the processor time that server number i spent on a certificate.
+func (l *line) each(i int) time.Duration {
 	if len(l.done) == 0 {
 		return 0
 	}
-	return cpu / time.Duration(len(l.done))
+	return l.serverCPU[i] / time.Duration(len(l.done))
 }
 
 // ownCPU is the processor time of this process: the clients, and the hosts that are validated.

@@ -16,7 +16,7 @@ type session struct {
 type aborted struct{}
 
 // run calls f and then the clean-ups, and returns what went wrong.
-func (s *session) run(f func()) error {
+func (s *session) run(f func(s *session)) error {
 	func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -25,7 +25,7 @@ func (s *session) run(f func()) error {
 				}
 			}
 		}()
-		f()
+		f(s)
 	}()
 	for len(s.cleanups) > 0 {
 		last := s.cleanups[len(s.cleanups)-1]

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -122,6 +123,12 @@ func (a *Agent) Restart(ctx context.Context, t T) {
 func (a *Agent) Await(ctx context.Context) error {
 	return a.process.Await(ctx, answers(http.DefaultClient, a.Health+"/readyz"))
 }
+
+// Debug is the base URL of /debug/pprof/, of an agent that was started with --pprof.
+func (a *Agent) Debug() string { return strings.TrimSuffix(a.Metrics, "/metrics") }
+
+// Roots are what workloads trust.
+func (a *Agent) Roots() *x509.CertPool { return a.roots }
 
 // Process is the running agent.
 func (a *Agent) Process() *Process { return a.process }

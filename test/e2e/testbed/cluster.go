@@ -32,6 +32,7 @@ type Cluster struct {
 	Kube        kubernetes.Interface
 	CertManager cmclient.Interface
 
+	server     *Process
 	dir        string // folder of logs and files
 	kubeconfig string // file for the programs that talk to the API server
 	kubectl    string // program
@@ -112,6 +113,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, t T, path, etcd string) {
 		"--external-hostname=localhost", "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24",
 		"--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
 	}})
+	c.server = proc
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		t.Fatal(err)
@@ -126,6 +128,9 @@ func (c *Cluster) startAPIServer(ctx context.Context, t T, path, etcd string) {
 		t.Fatal(err)
 	}
 }
+
+// Server is the running API server.
+func (c *Cluster) Server() *Process { return c.server }
 
 // writeCredentials makes the API server's keys and an administrator's, and the kubeconfig that names them.
 func (c *Cluster) writeCredentials(url string) (*rest.Config, error) {

@@ -20,8 +20,8 @@ import (
 // names is how many identities a client has; it goes round, as a fleet that renews does.
 const names = 500
 
-// client is one ACME client with its account: the same code for every server.
-type client struct {
+// orderer is one ACME client with its account: the same code for every server.
+type orderer struct {
 	acme   *acmeclient.Client
 	name   string
 	solver acmeclient.Solver
@@ -43,8 +43,8 @@ type target struct {
 }
 
 // clients registers n of them.
-func (to *target) clients(ctx context.Context, o options, solver acmeclient.Solver) ([]*client, error) {
-	made := make([]*client, o.clients)
+func (to *target) clients(ctx context.Context, o options, solver acmeclient.Solver) ([]client, error) {
+	made := make([]client, o.clients)
 	for i := range made {
 		transport := to.http()
 		transport.Transport.(*http.Transport).ForceAttemptHTTP2 = o.http2
@@ -66,16 +66,17 @@ func (to *target) clients(ctx context.Context, o options, solver acmeclient.Solv
 		if _, err := acme.Register(ctx, acmeclient.Registration{Binding: to.binding, TermsAgreed: true}); err != nil {
 			return nil, err
 		}
-		made[i] = &client{acme: acme, name: fmt.Sprintf("client-%02d", i), solver: solver}
-		if made[i].wishes, err = made[i].wish(key); err != nil {
+		one := &orderer{acme: acme, name: fmt.Sprintf("client-%02d", i), solver: solver}
+		if one.wishes, err = one.wish(key); err != nil {
 			return nil, err
 		}
+		made[i] = one
 	}
 	return made, nil
 }
 
 // wish makes the client's orders, all for one key: SPIFFE IDs, or DNS names when there is a solver.
-func (c *client) wish(key *ecdsa.PrivateKey) ([]wish, error) {
+func (c *orderer) wish(key *ecdsa.PrivateKey) ([]wish, error) {
 	wishes := make([]wish, names)
 	for n := range wishes {
 		template := &x509.CertificateRequest{}
@@ -99,11 +100,13 @@ func (c *client) wish(key *ecdsa.PrivateKey) ([]wish, error) {
 }
 
 // obtain gets one certificate, from the order to the downloaded chain, for the SPIFFE ID or DNS name number n.
-func (c *client) obtain(ctx context.Context, n int) error {
+func (c *orderer) obtain(ctx context.Context, n int) error {
 	w := &c.wishes[n%len(c.wishes)]
 	_, err := c.acme.Obtain(ctx, w.order, w.csr, c.solver)
 	return err
 }
+
+func (c *orderer) String() string { return c.name }
 
 // httpSolver has the shared responder answer for all clients of all servers.
 type httpSolver struct{ responder *testbed.Responder }

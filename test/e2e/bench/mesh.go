@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/certloom/certloom/test/e2e/testbed"
+)
+
+const (
+	fewWorkloads  = 50
+	manyWorkloads = 200
+	allWorkloads  = 1000
+	// requestsEach is how many keys the workloads go round with.
+	requestsEach = 32
+)
+
+// benchMesh measures CreateCertificate as Istio's workloads call it.
+func benchMesh(ctx context.Context, s *session, o options) {
+	cluster := testbed.StartCluster(ctx, s)
+	cluster.Kubectl(ctx, s, "create", "namespace", "istio-system")
+	workloads := makeWorkloads(ctx, s, cluster, allWorkloads, func(i int) int {
+		if i < manyWorkloads {
+			return requestsEach
+		}
+		return 1
+	})
+	server := testbed.StartCertloom(ctx, s, testbed.Options{Pprof: true})
+	agent := testbed.StartAgent(ctx, s, cluster, server, "--pprof")
+	ours := &ca{address: agent.Address, name: testbed.AgentName, roots: agent.Roots()}
+	processes := []*testbed.Process{agent.Process(), server.Process(), cluster.Server()}
+
+	fmt.Printf("\nCreateCertificate, each client with a connection, a token and a Pod of its own; tokens verified, certificates recorded in SQLite\n\n")
+	var lines []*line
+	var names []string
+	for _, n := range []int{fewWorkloads, manyWorkloads} {
+		l := &line{title: fmt.Sprintf("certloom-agent and certloom, %d clients", n), servers: processes}
+		for _, w := range workloads[:n] {
+			c, err := ours.connect(w)
+			must(s, err)
+			s.Cleanup(func() { c.close() })
+			l.clients = append(l.clients, c)
+		}
+		if o.profile != "" {
+			agentName, serverName := fmt.Sprintf("agent-%d", n), fmt.Sprintf("server-%d", n)
+			l.during = both(profiler(agent.Debug(), o.profile, agentName), profiler(server.Health(), o.profile, serverName))
+			names = append(names, agentName, serverName)
+		}
+		lines = append(lines, l)
+	}
+	run(ctx, s, o, lines, "agent", "server", "API server")
+	for _, l := range lines {
+		for _, c := range l.clients {
+			must(s, c.(*caller).check())
+		}
+	}
+	for range o.rounds {
+		must(s, inParallel(allWorkloads, func(i int) error {
+			workloads[i].renewToken(ctx, s, cluster)
+			return nil
+		}))
+		must(s, burst(ctx, ours, workloads, processes))
+	}
+	ours.compare(ctx, s, server)
+	printProfiles(ctx, s, o.profile, names...)
+}
+
+// both does two things at once.
+func both(a, b func(context.Context, time.Duration) error) func(context.Context, time.Duration) error {
+	return func(ctx context.Context, d time.Duration) error {
+		other := make(chan error, 1)
+		go func() { other <- b(ctx, d) }()
+		err := a(ctx, d)
+		if second := <-other; err == nil {
+			err = second
+		}
+		return err
+	}
+}
+
+// compare checks that the inventory has exactly what the callers got.
+func (c *ca) compare(ctx context.Context, s *session, server *testbed.Certloom) {
+	recorded := 0
+	for _, entry := range server.Inventory(ctx, s) {
+		if strings.HasPrefix(entry.Identity, workloadPrefix) {
+			recorded++
+		}
+	}
+	fmt.Printf("\ncertificates that the clients got: %d; in the inventory: %d\n", c.issued.Load(), recorded)
+	if int64(recorded) != c.issued.Load() {
+		s.Errorf("the clients got %d certificates, and the inventory has %d", c.issued.Load(), recorded)
+	}
+}
+
+// burst has all workloads connect and ask at the same moment, with tokens that were not seen before, and prints when the
+// last has its certificate. Nobody asks twice.
+func burst(ctx context.Context, to *ca, workloads []*workload, servers []*testbed.Process) error {
+	l := &line{servers: servers}
+	callers := make([]*caller, len(workloads))
+	for i, w := range workloads {
+		var err error
+		if callers[i], err = to.connect(w); err != nil {
+			return err
+		}
+	}
+	runtime.GC() // the garbage of what was measured before is not theirs
+	before, err := l.serversCPU()
+	if err != nil {
+		return err
+	}
+	own := ownCPU()
+	var (
+		wait  sync.WaitGroup
+		start = make(chan struct{})
+		done  = make([]time.Duration, len(callers))
+		errs  = make([]error, len(callers))
+		began time.Time
+	)
+	for i, c := range callers {
+		wait.Go(func() {
+			<-start
+			errs[i] = c.obtain(ctx, 0)
+			done[i] = time.Since(began)
+		})
+	}
+	began = time.Now()
+	close(start)
+	wait.Wait()
+	l.elapsed, l.done, l.clientCPU = time.Since(began), done, ownCPU()-own
+	after, err := l.serversCPU()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d clients at once: the last has its certificate after %s (half of them after %s); CPU of agent %s, server %s, clients %s\n",
+		len(callers), l.elapsed.Round(time.Millisecond), l.percentile(50).Round(time.Millisecond),
+		after[0]-before[0], after[1]-before[1], l.clientCPU.Round(10*time.Millisecond))
+	for _, err := range errs {
+		if err != nil {
+			return fmt.Errorf("one of %d clients at once: %w", len(callers), err)
+		}
+	}
+	return closeAll(callers)
+}
