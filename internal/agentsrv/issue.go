@@ -76,6 +76,9 @@ func (s *Server) make(ctx context.Context, c *call, item *agentapi.Item) ([][]by
 	if err := checkCaller(parsed, &workload); err != nil {
 		return nil, err
 	}
+	if workload.Presented, err = s.presented(ctx, item.GetCaller(), parsed, c.now); err != nil {
+		return nil, err
+	}
 	request := issue.Request{
 		Profile: c.agent.profile, Credential: c.agent.credential, CSR: parsed, Workload: workload,
 		Client: c.client, Actor: c.actor(), RequestID: c.id,
@@ -124,8 +127,14 @@ const (
 	minID, maxID = 16, 64
 )
 
-// workloadOf checks what the agent says of the workload. It is recorded and shown, so it must be short and printable.
+// workloadOf checks what the agent says of the workload. cluster is the agent's own. It is recorded and shown, so it must be short and printable.
 func workloadOf(cluster string, caller *agentapi.Caller) (pki.Workload, error) {
+	if caller.GetCluster() != "" {
+		cluster = caller.GetCluster() // an agent serves several; its profile bounds what it may say of each
+		if err := checkLabel("caller's cluster", cluster, maxCluster); err != nil {
+			return pki.Workload{}, err
+		}
+	}
 	w := pki.Workload{
 		Cluster: cluster, Namespace: caller.GetNamespace(), ServiceAccount: caller.GetServiceAccount(), Pod: caller.GetPod(),
 		PodUID: caller.GetPodUid(), Node: caller.GetNode(), ImpersonatedBy: caller.GetImpersonatedBy(),

@@ -230,3 +230,9 @@ func clone[T proto.Message](t testing.TB, message T) T {
 	}
 	return copied
 }
+
+// meshTemplate is a certificate with one URI, for CAs that are not ours.
+func meshTemplate(t testing.TB, uri string) *x509.Certificate {
+	t.Helper()
+	return &x509.Certificate{URIs: meshRequest(t, uri).URIs, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+}

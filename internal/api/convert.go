@@ -211,7 +211,7 @@ func wireCertificate(view *catalog.Snapshot, c *pki.Certificate, now time.Time) 
 		out.Requested = pki.Duration(c.Requested).String()
 	}
 	if c.Workload != (pki.Workload{}) {
-		out.Workload = new(apiv1.Workload(c.Workload))
+		out.Workload = new(wireWorkload(&c.Workload))
 	}
 	if credential, ok := view.Credential(c.CredentialID); ok {
 		out.CredentialName = credential.Name
@@ -278,4 +278,11 @@ func wireSettings(s pki.CASettings) apiv1.CASettings {
 
 func settingsOf(s *apiv1.CASettings) pki.CASettings {
 	return pki.CASettings{CRLURLs: s.CRLURLs, OCSPURLs: s.OCSPURLs, IssuerURLs: s.IssuerURLs}
+}
+
+func wireWorkload(w *pki.Workload) apiv1.Workload {
+	return apiv1.Workload{
+		Cluster: w.Cluster, Namespace: w.Namespace, ServiceAccount: w.ServiceAccount, Pod: w.Pod, PodUID: w.PodUID, Node: w.Node,
+		ImpersonatedBy: w.ImpersonatedBy, Presented: string(w.Presented),
+	}
 }

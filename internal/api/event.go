@@ -70,7 +70,7 @@ func wireEvent(view *catalog.Snapshot, e *audit.Event) apiv1.Event {
 		out.Names = &apiv1.CertificateNames{URIs: n.URIs, DNS: n.DNS, IPs: n.IPs}
 	}
 	if e.Detail.Workload != nil {
-		out.Workload = new(apiv1.Workload(*e.Detail.Workload))
+		out.Workload = new(wireWorkload(e.Detail.Workload))
 	}
 	for _, change := range e.Detail.Changes {
 		out.Changes = append(out.Changes, apiv1.Change{Field: change.Field, Old: change.Old, New: change.New})

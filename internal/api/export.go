@@ -188,7 +188,7 @@ func (v *csvExport) begin() error {
 		"serial", "status", "identity", "uris", "dns", "ips", "profile", "issuingCa", "notBefore", "notAfter", "renewAt",
 		"issuedAt", "requestedLifetime", "grantedLifetime", "keyAlgorithm", "signatureAlgorithm", "fingerprint",
 		"credential", "credentialName", "account", "order", "userAgent", "address", "revokedAt", "revocationReason",
-		"cluster", "namespace", "serviceAccount", "pod", "podUid", "node", "impersonatedBy",
+		"cluster", "namespace", "serviceAccount", "pod", "podUid", "node", "impersonatedBy", "presented",
 	})
 }
 
@@ -200,7 +200,7 @@ func (v *csvExport) certificate(c *pki.Certificate, now time.Time) error {
 		w.KeyAlgorithm, w.SignatureAlgorithm, w.Fingerprint, w.Credential, w.CredentialName, w.Account, w.Order,
 		w.UserAgent, w.Address, stamp(w.RevokedAt), w.RevocationReason,
 		c.Workload.Cluster, c.Workload.Namespace, c.Workload.ServiceAccount, c.Workload.Pod, c.Workload.PodUID, c.Workload.Node,
-		c.Workload.ImpersonatedBy,
+		c.Workload.ImpersonatedBy, string(c.Workload.Presented),
 	}
 	for i := range row {
 		row[i] = cell(row[i])

@@ -90,7 +90,10 @@ func TestWorkloads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := apiv1.Workload(web)
+	want := apiv1.Workload{
+		Cluster: web.Cluster, Namespace: web.Namespace, ServiceAccount: web.ServiceAccount, Pod: web.Pod, PodUID: web.PodUID, Node: web.Node,
+		ImpersonatedBy: web.ImpersonatedBy, Presented: string(web.Presented),
+	}
 	if diff := cmp.Diff(&want, shown.Workload); diff != "" {
 		t.Errorf("certificate: %s", diff)
 	}
@@ -102,7 +105,7 @@ func TestWorkloads(t *testing.T) {
 		t.Errorf("event: %s", diff)
 	}
 	exported := w.Do(t, http.MethodGet, "/certificates/export?format=csv&cluster=east", w.Tokens[pki.RoleViewer], nil, nil)
-	if !strings.Contains(string(exported.Body), ",east,demo,web,web-1,uid-1,node-1,istio-system/ztunnel/ztunnel-1\n") {
+	if !strings.Contains(string(exported.Body), ",east,demo,web,web-1,uid-1,node-1,istio-system/ztunnel/ztunnel-1,\n") {
 		t.Errorf("exported %s", exported.Body)
 	}
 }

@@ -41,6 +41,7 @@ type Workload struct {
 	PodUID         string `json:"podUid,omitempty"`
 	Node           string `json:"node,omitempty"`
 	ImpersonatedBy string `json:"impersonatedBy,omitempty" doc:"NAMESPACE/SERVICE_ACCOUNT/POD of the node proxy that asked in its place."`
+	Presented      string `json:"presented,omitempty" doc:"Serial of the client certificate by which the workload was known, absent when it had a token."`
 }
 
 // CertificateNames are subject alternative names.

@@ -194,7 +194,8 @@ func (a *app) showCertificate(c *apiv1.Certificate) error {
 			field{"Pod", w.Pod},
 			field{"Pod UID", w.PodUID},
 			field{"Node", w.Node},
-			field{"Impersonated by", w.ImpersonatedBy})
+			field{"Impersonated by", w.ImpersonatedBy},
+			field{"Known by", w.Presented})
 	})
 }
 

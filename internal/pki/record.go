@@ -155,6 +155,8 @@ type Workload struct {
 	// ImpersonatedBy is NAMESPACE/SERVICE_ACCOUNT/POD of the node proxy that asked in the workload's place, "" when the
 	// workload asked itself.
 	ImpersonatedBy string `json:"impersonatedBy,omitempty"`
+	// Presented is the serial of the client certificate by which the workload was known, "" when it had a token.
+	Presented Serial `json:"presented,omitempty"`
 }
 
 // Certificate is one row of the inventory.

@@ -50,7 +50,7 @@ func (a *attempt) run(ctx context.Context) (*istio.IstioCertificateResponse, err
 		CSR: request.Raw, Lifetime: s.lifetime(a.request.GetValidityDuration()), Caller: from,
 	})
 	if err != nil {
-		return nil, signFailure(err)
+		return nil, a.notIssued(err)
 	}
 	checking := s.config.Now()
 	s.metrics.stage(stageIssue, checking.Sub(issuing))
@@ -62,6 +62,14 @@ func (a *attempt) run(ctx context.Context) (*istio.IstioCertificateResponse, err
 	}
 	s.metrics.stage(stageCheck, s.config.Now().Sub(checking))
 	return reply(chain, bundle), nil
+}
+
+// notIssued makes the answer to a caller whose certificate the issuer did not issue.
+func (a *attempt) notIssued(err error) *problem {
+	if a.caller.certificate != nil && fault.Is(err, fault.Unauthenticated) {
+		return authFailure(err) // its client certificate was revoked, say
+	}
+	return signFailure(err)
 }
 
 // admit answers who calls, for which identity, and whether the CSR is for just that.

@@ -24,6 +24,8 @@ type caller struct {
 	identities []string
 	// subject is empty for a caller who is known by a certificate.
 	subject token.Subject
+	// certificate is that certificate. Whether it still counts, its CA says when it is asked to issue.
+	certificate *x509.Certificate
 }
 
 // pod names the Pod for the log.
@@ -38,7 +40,11 @@ func denied(format string, args ...any) error {
 	return fault.New(fault.Unauthenticated, format, args...)
 }
 
-// authenticate finds out who calls: by the client certificate when that is allowed and good, otherwise by the token.
+// authenticate finds out who calls: by the token, otherwise by the client certificate when that is allowed. Istio's own
+// CA asks certificates first. Who has both is the same workload, and here only the token is judged with what the cluster
+// knows now: a certificate has to be judged by the CA, which answers when it is too late to try the token. So a workload
+// whose certificate was revoked still gets one with its token, and a virtual machine whose token has expired with its
+// certificate.
 func (a *attempt) authenticate(ctx context.Context) error {
 	from, _ := peer.FromContext(ctx)
 	if from != nil && from.Addr != nil {
@@ -48,28 +54,43 @@ func (a *attempt) authenticate(ctx context.Context) error {
 	if ids := header.Get("clusterid"); len(ids) == 1 {
 		a.caller.cluster = ids[0]
 	}
+	byToken := a.fromToken(ctx, header)
+	if byToken == nil || !a.service.config.ClientCertificates {
+		return byToken
+	}
 	byCertificate := a.fromCertificate(from)
-	if byCertificate == nil {
-		return nil
+	switch {
+	case errors.Is(byCertificate, errNoCertificate):
+		return byToken
+	case byCertificate == nil || errors.Is(byToken, errNoToken):
+		return byCertificate
+	default:
+		return neither(byToken, byCertificate)
 	}
-	err := a.fromToken(ctx, header)
-	if errors.Is(err, errNoToken) && a.service.config.ClientCertificates {
-		return byCertificate // the caller relied on its certificate
-	}
-	return err
 }
+
+// neither is the reason of a call of which token and certificate are refused. Asking again helps if it helps one of them.
+func neither(byToken, byCertificate error) error {
+	kind := fault.Unauthenticated
+	for _, err := range []error{byToken, byCertificate} {
+		if fault.Is(err, fault.Unavailable) || isContext(err) {
+			kind = fault.Unavailable
+		}
+	}
+	return fault.Wrap(errors.Join(byToken, byCertificate), kind, "%s; %s", fault.From(byToken).Public, fault.From(byCertificate).Public)
+}
+
+// errNoCertificate is the reason of a connection without a client certificate.
+var errNoCertificate = errors.New("the caller has no client certificate")
 
 // fromCertificate identifies a caller by its certificate. That the caller has the key was proved in the handshake.
 func (a *attempt) fromCertificate(from *peer.Peer) error {
-	if !a.service.config.ClientCertificates {
-		return denied("client certificates are not accepted")
-	}
 	if from == nil {
-		return denied("the connection is not known")
+		return errNoCertificate
 	}
 	secure, ok := from.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(secure.State.PeerCertificates) == 0 {
-		return denied("the caller has neither a client certificate nor a token")
+		return errNoCertificate
 	}
 	bundle := a.service.config.Issuer.Bundle()
 	if bundle == nil {
@@ -79,7 +100,8 @@ func (a *attempt) fromCertificate(from *peer.Peer) error {
 	if err != nil {
 		return err
 	}
-	a.caller.identities = []string{identity}
+	a.caller.identities, a.caller.certificate = []string{identity}, secure.State.PeerCertificates[0]
+	a.caller.subject = token.Subject{} // of a token that was refused: nothing in it counts
 	return nil
 }
 

@@ -25,7 +25,7 @@ func (a *attempt) beneficiary(ctx context.Context) (issuer.Caller, error) {
 	subject := a.caller.subject
 	from := issuer.Caller{
 		Namespace: identity.Namespace, ServiceAccount: identity.ServiceAccount,
-		Pod: subject.Pod, PodUID: subject.PodUID, Node: subject.Node,
+		Pod: subject.Pod, PodUID: subject.PodUID, Node: subject.Node, Certificate: a.caller.certificate,
 	}
 	if from.Node == "" && from.Pod != "" {
 		// Only for the inventory: a certificate without its node is better than none.
@@ -44,6 +44,9 @@ func impersonated(metadata *structpb.Struct) string {
 // impersonate checks that the caller is a trusted node proxy on whose node a Pod with the wanted identity runs.
 func (a *attempt) impersonate(ctx context.Context, wanted string) (issuer.Caller, error) {
 	s, proxy := a.service, a.caller.subject
+	if a.caller.certificate != nil {
+		return issuer.Caller{}, denied("the caller is known by a client certificate, which does not tell its node; asking for %.300q takes a token", wanted)
+	}
 	if !slices.Contains(s.config.NodeAccounts, NodeAccount{proxy.Namespace, proxy.ServiceAccount}) {
 		return issuer.Caller{}, denied("%s may not have certificates of other workloads, as of %.300q; --ca-trusted-node-accounts lists who may",
 			a.caller.identities[0], wanted)

@@ -54,6 +54,9 @@ func (l *lab) Verify(_ context.Context, raw string) (token.Subject, error) {
 		return web, fault.New(fault.Unauthenticated, "the token expired")
 	case "ztunnel":
 		return token.Subject{Namespace: "istio-system", ServiceAccount: "ztunnel", Pod: "ztunnel-0", PodUID: "uid-ztunnel-0", Node: "node-1"}, nil
+	case "ztunnel-expired":
+		return token.Subject{Namespace: "istio-system", ServiceAccount: "ztunnel", Pod: "ztunnel-0", PodUID: "uid-ztunnel-0", Node: "node-1"},
+			fault.New(fault.Unauthenticated, "the token expired")
 	case "ztunnel-unbound":
 		return token.Subject{Namespace: "istio-system", ServiceAccount: "ztunnel"}, nil
 	case "ztunnel-of-before":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"math/big"
 	"net"
 	"strings"
 	"testing"
@@ -15,9 +16,12 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/structpb"
 	istio "istio.io/api/security/v1alpha1"
 
 	"github.com/certloom/certloom/internal/agent/caservice"
+	"github.com/certloom/certloom/internal/agent/issuer"
+	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/testca"
 )
 
@@ -114,6 +118,11 @@ func TestClientCertificates(t *testing.T) {
 	}{
 		"accepts/mesh":               {from: l.Hierarchy, names: []string{web}, want: codes.OK},
 		"accepts/foreign-with-token": {from: strangers, names: []string{web}, token: "web", want: codes.OK},
+		"accepts/expired-token":      {from: l.Hierarchy, names: []string{web}, token: "web-expired", want: codes.OK},
+		"accepts/api-down":           {from: l.Hierarchy, names: []string{web}, token: "api-down", want: codes.OK},
+		"accepts/token-of-another":   {from: l.Hierarchy, names: []string{web + "2"}, token: "web", want: codes.OK}, // the token counts
+		"refuses/both":               {from: strangers, names: []string{web}, token: "web-expired", want: codes.Unauthenticated},
+		"comes-again/api-down":       {from: strangers, names: []string{web}, token: "api-down", want: codes.Unavailable},
 		"refuses/foreign":            {from: strangers, names: []string{web}, want: codes.Unauthenticated},
 		"refuses/two-names":          {from: l.Hierarchy, names: []string{web, web + "2"}, want: codes.Unauthenticated},
 		"refuses/no-name":            {from: l.Hierarchy, want: codes.Unauthenticated},
@@ -125,25 +134,96 @@ func TestClientCertificates(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			key := testca.Key(t)
 			if c.usage == 0 {
 				c.usage = x509.ExtKeyUsageClientAuth
 			}
-			parsed, err := x509.ParseCertificateRequest(spiffe(t, c.names...))
-			if err != nil {
-				t.Fatal(err)
-			}
-			leaf := c.from.Leaf(t, &x509.Certificate{
-				SerialNumber: l.RootCert.SerialNumber, URIs: parsed.URIs, ExtKeyUsage: []x509.ExtKeyUsage{c.usage},
-				NotBefore: testca.Now().Add(-c.age - time.Hour), NotAfter: testca.Now().Add(time.Hour - c.age),
-			}, key.Public())
-			connection := l.dial(t, listener, func(config *tls.Config) {
-				config.Certificates = []tls.Certificate{{Certificate: [][]byte{leaf.Raw, c.from.IssuingCert.Raw}, PrivateKey: key}}
-			})
+			connection, _ := l.dialWith(t, listener, c.from, c.names, c.usage, c.age)
 			if err := l.create(t, connection, c.token, text); status.Code(err) != c.want {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})
+	}
+}
+
+// dialWith connects with a client certificate, an hour old and good for another one, less age.
+func (l *lab) dialWith(t *testing.T, listener *bufconn.Listener, from *testca.Hierarchy, names []string, usage x509.ExtKeyUsage, age time.Duration) (*grpc.ClientConn, *x509.Certificate) {
+	t.Helper()
+	key := testca.Key(t)
+	parsed, err := x509.ParseCertificateRequest(spiffe(t, names...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := from.Leaf(t, &x509.Certificate{
+		SerialNumber: big.NewInt(4711), URIs: parsed.URIs, ExtKeyUsage: []x509.ExtKeyUsage{usage},
+		NotBefore: testca.Now().Add(-age - time.Hour), NotAfter: testca.Now().Add(time.Hour - age),
+	}, key.Public())
+	return l.dial(t, listener, func(config *tls.Config) {
+		config.Certificates = []tls.Certificate{{Certificate: [][]byte{leaf.Raw, from.IssuingCert.Raw}, PrivateKey: key}}
+	}), leaf
+}
+
+// The CA is told by which certificate the caller is known, and that it says so decides; a caller with a token is known by
+// that alone.
+func TestCertificateIsJudgedByTheCA(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *caservice.Config) { c.ClientCertificates = true })
+	listener, _ := l.serve(t)
+	text := pemOf(spiffe(t, web))
+	connection, leaf := l.dialWith(t, listener, l.Hierarchy, []string{web}, x509.ExtKeyUsageClientAuth, 0)
+	for _, raw := range []string{"", "web-expired", "web"} {
+		if err := l.create(t, connection, raw, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n, want := range []issuer.Caller{
+		{Namespace: "demo", ServiceAccount: "web", Certificate: leaf},
+		{Namespace: "demo", ServiceAccount: "web", Certificate: leaf}, // nothing of the token that expired
+		{Namespace: "demo", ServiceAccount: "web", Pod: "web-0", PodUID: "uid-web-0", Node: "node-1"},
+	} {
+		got := l.asked[n].Caller
+		if got.Certificate != nil && got.Certificate.Equal(want.Certificate) {
+			got.Certificate = want.Certificate
+		}
+		if got != want {
+			t.Errorf("call %d: the CA is told %+v, want %+v", n, got, want)
+		}
+	}
+	for name, c := range map[string]struct {
+		err      error
+		raw      string
+		code     codes.Code
+		sentence string
+	}{
+		"refuses/revoked":         {fault.New(fault.Unauthenticated, "revoked"), "", codes.Unauthenticated, notAuthenticated},
+		"refuses/revoked-expired": {fault.New(fault.Unauthenticated, "revoked"), "web-expired", codes.Unauthenticated, notAuthenticated},
+		"comes-again/later":       {fault.New(fault.Unavailable, "database is busy"), "", codes.Unavailable, notSigned},
+		"refuses/policy":          {fault.New(fault.Unauthorized, "no"), "", codes.PermissionDenied, notSigned},
+	} {
+		l.issueErr = c.err
+		t.Run(name, func(t *testing.T) { check(t, l.create(t, connection, c.raw, text), c.code, c.sentence) })
+	}
+}
+
+// A certificate says nothing of a node, so nobody is impersonated with one, also not with a node proxy's token that has
+// expired.
+func TestCertificatesDoNotImpersonate(t *testing.T) {
+	t.Parallel()
+	const proxy = "spiffe://cluster.local/ns/istio-system/sa/ztunnel"
+	l := newLab(t, func(c *caservice.Config) { c.ClientCertificates = true })
+	listener, _ := l.serve(t)
+	connection, _ := l.dialWith(t, listener, l.Hierarchy, []string{proxy}, x509.ExtKeyUsageClientAuth, 0)
+	wanted, err := structpb.NewStruct(map[string]any{"ImpersonatedIdentity": web})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range []string{"", "ztunnel-expired"} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+raw)
+		_, err := istio.NewIstioCertificateServiceClient(connection).CreateCertificate(ctx,
+			&istio.IstioCertificateRequest{Csr: pemOf(spiffe(t, web)), Metadata: wanted})
+		check(t, err, codes.Unauthenticated, notAuthenticated)
+	}
+	if len(l.asked) > 0 {
+		t.Error("the CA was asked")
 	}
 }
 

@@ -124,6 +124,8 @@ func read(r *agentapi.Result) ([][]byte, error) {
 		return nil, fault.Wrap(reason, fault.Unavailable, "the server cannot issue now")
 	case codes.ResourceExhausted:
 		return nil, fault.Wrap(reason, fault.RateLimited, "the server is overloaded")
+	case codes.Unauthenticated:
+		return nil, fault.Wrap(reason, fault.Unauthenticated, "the server does not accept the caller's client certificate")
 	case codes.InvalidArgument, codes.PermissionDenied, codes.FailedPrecondition, codes.NotFound:
 		return nil, fault.Wrap(reason, fault.Unauthorized, "the server's profile does not allow it")
 	default:

@@ -7,6 +7,7 @@ package certloom
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -195,11 +196,13 @@ func (i *Issuer) Issue(ctx context.Context, r issuer.Request) ([][]byte, error) 
 }
 
 func itemOf(r issuer.Request, id string) *agentapi.Item {
-	return &agentapi.Item{
-		Csr: r.CSR, LifetimeSeconds: int64(r.Lifetime / time.Second), Id: id,
-		Caller: &agentapi.Caller{
-			Namespace: r.Caller.Namespace, ServiceAccount: r.Caller.ServiceAccount, Pod: r.Caller.Pod,
-			PodUid: r.Caller.PodUID, Node: r.Caller.Node, ImpersonatedBy: r.Caller.ImpersonatedBy,
-		},
+	caller := &agentapi.Caller{
+		Namespace: r.Caller.Namespace, ServiceAccount: r.Caller.ServiceAccount, Pod: r.Caller.Pod,
+		PodUid: r.Caller.PodUID, Node: r.Caller.Node, ImpersonatedBy: r.Caller.ImpersonatedBy, Cluster: r.Caller.Cluster,
 	}
+	if certificate := r.Caller.Certificate; certificate != nil {
+		fingerprint := sha256.Sum256(certificate.Raw)
+		caller.CertificateSerial, caller.CertificateFingerprint = certificate.SerialNumber.Bytes(), fingerprint[:]
+	}
+	return &agentapi.Item{Csr: r.CSR, LifetimeSeconds: int64(r.Lifetime / time.Second), Id: id, Caller: caller}
 }

@@ -1,7 +1,9 @@
 package certloom_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"strings"
@@ -66,8 +68,29 @@ func TestIssue(t *testing.T) {
 	if got != "3600demowebweb-0uidnode-1a/b/c" || len(item.GetId()) != 32 {
 		t.Errorf("the server was sent %s with ID %q", got, item.GetId())
 	}
+	if caller.GetCluster()+string(caller.GetCertificateSerial())+string(caller.GetCertificateFingerprint()) != "" {
+		t.Errorf("the server was sent %v of a caller with a token in our own cluster", caller)
+	}
 	if bundle := i.Bundle(); bundle == nil || len(bundle.Roots) != 1 {
 		t.Errorf("bundle %+v", bundle)
+	}
+}
+
+// The server is told by which certificate a caller is known, and in which other cluster it is.
+func TestKnownByCertificate(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	i := s.newIssuer()
+	eventually(t, i.Ready)
+	r := request(t)
+	r.Caller = issuer.Caller{Namespace: "demo", ServiceAccount: "web", Cluster: "west", Certificate: s.IssuingCert}
+	if _, err := i.Issue(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	got, sum := s.batches[0][0].GetCaller(), sha256.Sum256(s.IssuingCert.Raw)
+	if got.GetCluster() != "west" || !bytes.Equal(got.GetCertificateFingerprint(), sum[:]) ||
+		!bytes.Equal(got.GetCertificateSerial(), s.IssuingCert.SerialNumber.Bytes()) {
+		t.Errorf("the server was sent %v", got)
 	}
 }
 
@@ -151,6 +174,7 @@ func TestRefusals(t *testing.T) {
 		"policy":            {item: &agentapi.Result{Code: uint32(codes.PermissionDenied), Message: "x"}, want: fault.Unauthorized},
 		"bad-request":       {item: &agentapi.Result{Code: uint32(codes.InvalidArgument), Message: "x"}, want: fault.Unauthorized},
 		"ca-suspended":      {item: &agentapi.Result{Code: uint32(codes.FailedPrecondition), Message: "x"}, want: fault.Unauthorized},
+		"certificate":       {item: &agentapi.Result{Code: uint32(codes.Unauthenticated), Message: "revoked"}, want: fault.Unauthenticated},
 		"item-later":        {item: &agentapi.Result{Code: uint32(codes.Unavailable), Message: "x"}, want: fault.Unavailable},
 		"item-overload":     {item: &agentapi.Result{Code: uint32(codes.ResourceExhausted), Message: "x"}, want: fault.RateLimited},
 		"item-bug":          {item: &agentapi.Result{Code: uint32(codes.Internal), Message: "x"}, want: fault.Internal},

@@ -102,7 +102,7 @@ func (o *options) callerFlags(env func(string) string) {
 	f.StringSliceVar(&o.audiences, "token-audiences", audiences, "accepted audiences of tokens (TOKEN_AUDIENCES)")
 	f.StringSliceVar(&o.issuers, "token-issuers", nil, "accepted issuers of tokens besides the one that the API server names")
 	f.BoolVar(&o.tokenReview, "token-review", false, "ask the API server about each token instead of verifying it here")
-	f.BoolVar(&o.clientCertificates, "enable-client-cert-authenticator", false, "also accept callers with a certificate of the mesh")
+	o.certificateFlags(f)
 	f.StringSliceVar(&o.nodeAccounts, "ca-trusted-node-accounts", nil,
 		"NAMESPACE/SERVICEACCOUNT of node proxies that may ask for the Pods on their node, such as istio-system/ztunnel")
 }
@@ -191,6 +191,7 @@ func (o *options) settings() (agent.Settings, []error) {
 		Namespace: o.namespace, ServiceAccount: o.account, Pod: o.pod, Node: o.node,
 	}
 	s.Certloom.CredentialFile = o.credentialFile
+	o.defaultCertificates(&s)
 	problems = append(problems, o.misplaced()...)
 	s.LeaseNamespace, s.RootMap, s.NamespaceSelector, s.Workers = o.leaseNamespace, o.rootMap, o.selector, o.workers
 	var err error
