@@ -14,11 +14,10 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/certloom/certloom/internal/agent/caservice"
+	"github.com/certloom/certloom/internal/agent/cluster"
 	"github.com/certloom/certloom/internal/agent/issuer"
-	"github.com/certloom/certloom/internal/agent/kube"
 	"github.com/certloom/certloom/internal/agent/publish"
 	"github.com/certloom/certloom/internal/agent/serving"
-	"github.com/certloom/certloom/internal/agent/token"
 	"github.com/certloom/certloom/internal/group"
 	"github.com/certloom/certloom/internal/telemetry"
 )
@@ -40,10 +39,8 @@ type Agent struct {
 	registry  *prometheus.Registry
 	listeners listeners
 
-	watch    *kube.Watch
-	teller   *kube.Teller
-	keys     *token.Keys // nil when the API server is asked
-	tokens   caservice.Tokens
+	own      *cluster.Cluster
+	clusters *cluster.Set
 	issuer   issuer.Issuer
 	upstream string // what the issuer asks, for the log
 	serving  *serving.Certificate
@@ -59,41 +56,13 @@ func New(ctx context.Context, config Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{config: config, registry: telemetry.NewRegistry()}
-	for _, step := range []func() error{a.makeCluster, a.makeIssuer, a.makeServing, a.makeService, a.makePublisher} {
+	for _, step := range []func() error{a.makeClusters, a.makeIssuer, a.makeServing, a.makeService, a.makePublisher} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	a.health = newHealth(a)
 	return a, a.listeners.bind(ctx, &config.Settings)
-}
-
-func (a *Agent) makeCluster() error {
-	var err error
-	c := &a.config
-	if a.watch, err = kube.NewWatch(c.Kube); err != nil {
-		return err
-	}
-	a.teller = kube.NewTeller(c.Kube)
-	if c.Settings.TokenReview {
-		a.tokens, err = token.NewReview(c.Kube.AuthenticationV1().TokenReviews(), c.Settings.TokenAudiences, c.Now)
-		return err
-	}
-	a.keys, err = token.NewKeys(token.KeysConfig{
-		Fetch: func(ctx context.Context, path string) ([]byte, error) {
-			raw, err := c.Kube.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Raw()
-			if err != nil {
-				return nil, fmt.Errorf("ask the API server: %w", err)
-			}
-			return raw, nil
-		},
-		Issuers: c.Settings.TokenIssuers, Now: c.Now, Logger: c.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	a.tokens, err = token.NewLocal(a.keys, a.watch, c.Settings.TokenAudiences, c.Now)
-	return err
 }
 
 func (a *Agent) makeIssuer() error {
@@ -117,8 +86,7 @@ func (a *Agent) makeService() error {
 	c, s := &a.config, &a.config.Settings
 	var err error
 	a.service, err = caservice.New(caservice.Config{
-		Issuer: a.issuer, Tokens: a.tokens, Cluster: a.watch, Tell: a.teller.Tell,
-		TrustDomain: s.TrustDomain, ClusterIDs: s.ClusterIDs, MaxLifetime: s.MaxLifetime, Timeout: requestTimeout,
+		Issuer: a.issuer, Clusters: a.findCluster, TrustDomain: s.TrustDomain, MaxLifetime: s.MaxLifetime, Timeout: requestTimeout,
 		ClientCertificates: s.ClientCertificates, NodeAccounts: s.NodeAccounts,
 		Now: c.Now, Random: c.Random, Jitter: c.Jitter, Logger: c.Logger, Registerer: a.registry,
 	})
@@ -156,13 +124,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.listeners.close()
 	context.AfterFunc(ctx, a.health.drain)
 	var tasks group.Group
-	tasks.Add("events", a.teller.Run)
 	tasks.Add("metrics", a.health.serveMetrics(a.listeners.metrics))
 	tasks.Add("health", a.health.serveHealth(a.listeners.health))
-	tasks.Add("watch", a.watch.Run)
-	if a.keys != nil {
-		tasks.Add("keys", a.keys.Run)
-	}
+	tasks.Add("cluster", a.own.Run)
 	tasks.Add("issuer", a.issuer.Run)
 	tasks.Add("serving certificate", a.serving.Run)
 	tasks.Add("publisher", a.publisher.Run)

@@ -40,10 +40,10 @@ func newHealth(a *Agent) *health {
 		{"running", h.running},
 		{"issuer", a.issuer.Ready},
 		{"serving certificate", a.serving.Ready},
-		{"cluster", a.watch.Synced},
+		{"cluster", a.own.Synced},
 	}
-	if a.keys != nil {
-		h.checks = append(h.checks, check{"token keys", a.keys.Ready})
+	if !a.config.Settings.TokenReview {
+		h.checks = append(h.checks, check{"token keys", a.own.KeysReady})
 	}
 	return h
 }

@@ -161,14 +161,14 @@ func (a *attempt) named() string {
 // tell writes the reason of a refusal on the Pod that asked, if its token's signature was good.
 func (a *attempt) tell() {
 	subject := a.caller.subject
-	if subject.Pod == "" || a.cause == nil {
+	if subject.Pod == "" || a.cause == nil || a.caller.home == nil {
 		return
 	}
 	sentence := a.cause.Error()
 	if known, ok := errors.AsType[*fault.Error](a.cause); ok {
 		sentence = known.Public
 	}
-	a.service.config.Tell(
+	a.caller.home.Tell(
 		kube.Pod{Namespace: subject.Namespace, Name: subject.Pod, UID: subject.PodUID},
 		"CertificateRefused", "Certificate request refused by certloom-agent: "+sentence,
 	)

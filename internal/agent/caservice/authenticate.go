@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"slices"
 	"strings"
 
 	"google.golang.org/grpc/credentials"
@@ -19,11 +18,12 @@ import (
 // caller is who calls.
 type caller struct {
 	address string
-	cluster string // the name that it has for the cluster
+	cluster string // the name that it has for its cluster
 	// identities are what it may have certificates for.
 	identities []string
-	// subject is empty for a caller who is known by a certificate.
+	// subject is empty, and home nil, for a caller who is known by a certificate.
 	subject token.Subject
+	home    Cluster
 	// certificate is that certificate. Whether it still counts, its CA says when it is asked to issue.
 	certificate *x509.Certificate
 }
@@ -34,6 +34,15 @@ func (c *caller) pod() string {
 		return ""
 	}
 	return c.subject.Namespace + "/" + c.subject.Pod
+}
+
+// where names the caller's cluster for the inventory. What a caller with a certificate says of its cluster is not known
+// to be true.
+func (c *caller) where() string {
+	if c.home == nil {
+		return ""
+	}
+	return c.home.Name()
 }
 
 func denied(format string, args ...any) error {
@@ -51,9 +60,7 @@ func (a *attempt) authenticate(ctx context.Context) error {
 		a.caller.address = from.Addr.String()
 	}
 	header, _ := metadata.FromIncomingContext(ctx)
-	if ids := header.Get("clusterid"); len(ids) == 1 {
-		a.caller.cluster = ids[0]
-	}
+	a.caller.cluster = claimedCluster(header)
 	byToken := a.fromToken(ctx, header)
 	if byToken == nil || !a.service.config.ClientCertificates {
 		return byToken
@@ -101,7 +108,7 @@ func (a *attempt) fromCertificate(from *peer.Peer) error {
 		return err
 	}
 	a.caller.identities, a.caller.certificate = []string{identity}, secure.State.PeerCertificates[0]
-	a.caller.subject = token.Subject{} // of a token that was refused: nothing in it counts
+	a.caller.subject, a.caller.home = token.Subject{}, nil // of a token that was refused: nothing in it counts
 	return nil
 }
 
@@ -145,16 +152,10 @@ func (a *attempt) fromToken(ctx context.Context, header metadata.MD) error {
 	if raw == "" {
 		return errNoToken
 	}
-	subject, err := a.service.config.Tokens.Verify(ctx, raw)
-	a.caller.subject = subject
-	if err != nil {
+	if err := a.verify(ctx, raw); err != nil {
 		return err
 	}
-	// After the token, so that the Pod can be told: a cluster ID that does not match is the commonest mistake of set-ups.
-	if known := a.service.config.ClusterIDs; a.caller.cluster != "" && !slices.Contains(known, a.caller.cluster) {
-		return denied("the caller's cluster ID is %.200q; %q is expected (--cluster-id here, global.multiCluster.clusterName in Istio)",
-			a.caller.cluster, known)
-	}
+	subject := a.caller.subject
 	identity := pki.SPIFFEID{
 		TrustDomain: a.service.config.TrustDomain, Namespace: subject.Namespace, ServiceAccount: subject.ServiceAccount,
 	}

@@ -25,11 +25,12 @@ func (a *attempt) beneficiary(ctx context.Context) (issuer.Caller, error) {
 	subject := a.caller.subject
 	from := issuer.Caller{
 		Namespace: identity.Namespace, ServiceAccount: identity.ServiceAccount,
-		Pod: subject.Pod, PodUID: subject.PodUID, Node: subject.Node, Certificate: a.caller.certificate,
+		Pod: subject.Pod, PodUID: subject.PodUID, Node: subject.Node,
+		Cluster: a.caller.where(), Certificate: a.caller.certificate,
 	}
 	if from.Node == "" && from.Pod != "" {
 		// Only for the inventory: a certificate without its node is better than none.
-		if pod, err := a.service.config.Cluster.Pod(ctx, subject.Namespace, subject.Pod, subject.PodUID); err == nil {
+		if pod, err := a.caller.home.Pod(ctx, subject.Namespace, subject.Pod, subject.PodUID); err == nil {
 			from.Node = pod.Node
 		}
 	}
@@ -44,7 +45,7 @@ func impersonated(metadata *structpb.Struct) string {
 // impersonate checks that the caller is a trusted node proxy on whose node a Pod with the wanted identity runs.
 func (a *attempt) impersonate(ctx context.Context, wanted string) (issuer.Caller, error) {
 	s, proxy := a.service, a.caller.subject
-	if a.caller.certificate != nil {
+	if a.caller.certificate != nil || a.caller.home == nil {
 		return issuer.Caller{}, denied("the caller is known by a client certificate, which does not tell its node; asking for %.300q takes a token", wanted)
 	}
 	if !slices.Contains(s.config.NodeAccounts, NodeAccount{proxy.Namespace, proxy.ServiceAccount}) {
@@ -62,7 +63,7 @@ func (a *attempt) impersonate(ctx context.Context, wanted string) (issuer.Caller
 	if err != nil {
 		return issuer.Caller{}, err
 	}
-	pods, err := s.config.Cluster.RunsOn(ctx, node, identity.Namespace, identity.ServiceAccount)
+	pods, err := a.caller.home.RunsOn(ctx, node, identity.Namespace, identity.ServiceAccount)
 	if err != nil {
 		return issuer.Caller{}, err
 	}
@@ -71,7 +72,7 @@ func (a *attempt) impersonate(ctx context.Context, wanted string) (issuer.Caller
 	}
 	a.identity = identity
 	from := issuer.Caller{
-		Namespace: identity.Namespace, ServiceAccount: identity.ServiceAccount, Node: node,
+		Namespace: identity.Namespace, ServiceAccount: identity.ServiceAccount, Node: node, Cluster: a.caller.where(),
 		ImpersonatedBy: proxy.Namespace + "/" + proxy.ServiceAccount + "/" + proxy.Pod,
 	}
 	if len(pods) == 1 { // which of several it is for, the proxy does not say
@@ -86,7 +87,7 @@ func (a *attempt) nodeOfCaller(ctx context.Context) (string, error) {
 	if proxy.Pod == "" || proxy.PodUID == "" {
 		return "", denied("the token of %s is not bound to a Pod, so its node is not known", a.caller.identities[0])
 	}
-	pod, err := a.service.config.Cluster.Pod(ctx, proxy.Namespace, proxy.Pod, proxy.PodUID)
+	pod, err := a.caller.home.Pod(ctx, proxy.Namespace, proxy.Pod, proxy.PodUID)
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return "", fault.Wrap(err, fault.Unauthenticated, "the caller's Pod does not exist")

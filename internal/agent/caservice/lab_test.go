@@ -39,14 +39,31 @@ type lab struct {
 	bundle   *issuer.Bundle
 	hang     bool
 
+	near, far *place // the agent's own cluster, and "far"
+	farErr    error
+}
+
+// place is a cluster of the lab.
+type place struct {
+	name    string
 	pods    []kube.Pod
 	podsErr error
 	told    []string
 }
 
-// tokens of the lab: what stands before the slash says whose they are.
-func (l *lab) Verify(_ context.Context, raw string) (token.Subject, error) {
+func (p *place) Name() string { return p.name }
+
+func (p *place) Tell(pod kube.Pod, _, sentence string) {
+	p.told = append(p.told, pod.Namespace+"/"+pod.Name+": "+sentence)
+}
+
+// Verify knows the tokens of the lab; those of the cluster far away begin with its name.
+func (p *place) Verify(_ context.Context, raw string) (token.Subject, error) {
 	web := token.Subject{Namespace: "demo", ServiceAccount: "web", Pod: "web-0", PodUID: "uid-web-0"}
+	raw, ours := strings.CutPrefix(raw, p.name)
+	if !ours {
+		return token.Subject{}, fault.New(fault.Unauthenticated, "signed by a key of another cluster")
+	}
 	switch raw {
 	case "web":
 		return web, nil
@@ -70,11 +87,11 @@ func (l *lab) Verify(_ context.Context, raw string) (token.Subject, error) {
 	}
 }
 
-func (l *lab) Pod(_ context.Context, namespace, name, _ string) (kube.Pod, error) {
-	if l.podsErr != nil {
-		return kube.Pod{}, l.podsErr
+func (p *place) Pod(_ context.Context, namespace, name, _ string) (kube.Pod, error) {
+	if p.podsErr != nil {
+		return kube.Pod{}, p.podsErr
 	}
-	for _, pod := range l.pods {
+	for _, pod := range p.pods {
 		if pod.Namespace == namespace && pod.Name == name {
 			return pod, nil
 		}
@@ -82,17 +99,29 @@ func (l *lab) Pod(_ context.Context, namespace, name, _ string) (kube.Pod, error
 	return kube.Pod{}, fault.New(fault.NotFound, "no such Pod")
 }
 
-func (l *lab) RunsOn(_ context.Context, node, namespace, account string) ([]kube.Pod, error) {
-	if l.podsErr != nil {
-		return nil, l.podsErr
+func (p *place) RunsOn(_ context.Context, node, namespace, account string) ([]kube.Pod, error) {
+	if p.podsErr != nil {
+		return nil, p.podsErr
 	}
 	var found []kube.Pod
-	for _, pod := range l.pods {
+	for _, pod := range p.pods {
 		if pod.Node == node && pod.Namespace == namespace && pod.ServiceAccount == account && !pod.Finished {
 			found = append(found, pod)
 		}
 	}
 	return found, nil
+}
+
+// find is what the service is given as its Clusters.
+func (l *lab) find(id string) (caservice.Cluster, error) {
+	switch id {
+	case "", "Kubernetes", "alias":
+		return l.near, nil
+	case "far":
+		return l.far, l.farErr
+	default:
+		return nil, fault.New(fault.Unauthenticated, "the caller's cluster ID is %q; \"Kubernetes\" is expected", id)
+	}
 }
 
 func (l *lab) Bundle() *issuer.Bundle { return l.bundle }
@@ -134,21 +163,21 @@ func (l *lab) Issue(ctx context.Context, r issuer.Request) ([][]byte, error) {
 
 func newLab(t testing.TB, change ...func(*caservice.Config)) *lab {
 	t.Helper()
-	l := &lab{Hierarchy: testca.New(t), pods: []kube.Pod{
+	l := &lab{Hierarchy: testca.New(t), near: &place{pods: []kube.Pod{
 		{Namespace: "istio-system", Name: "ztunnel-0", UID: "uid-ztunnel-0", ServiceAccount: "ztunnel", Node: "node-1"},
 		{Namespace: "demo", Name: "web-0", UID: "uid-web-0", ServiceAccount: "web", Node: "node-1"},
 		{Namespace: "demo", Name: "db-0", UID: "uid-db-0", ServiceAccount: "db", Node: "node-2"},
 		{Namespace: "demo", Name: "job-0", UID: "uid-job-0", ServiceAccount: "job", Node: "node-1", Finished: true},
-	}}
+	}}, far: &place{name: "far", pods: []kube.Pod{
+		{Namespace: "istio-system", Name: "ztunnel-0", UID: "uid-ztunnel-0", ServiceAccount: "ztunnel", Node: "node-1"},
+		{Namespace: "demo", Name: "db-0", UID: "uid-db-1", ServiceAccount: "db", Node: "node-1"},
+	}}}
 	var err error
 	if l.bundle, err = issuer.NewBundle([][]byte{l.RootCert.Raw}); err != nil {
 		t.Fatal(err)
 	}
 	config := caservice.Config{
-		Issuer: l, Tokens: l, Cluster: l, TrustDomain: "cluster.local", ClusterIDs: []string{"Kubernetes", "alias"},
-		Tell: func(pod kube.Pod, _, sentence string) {
-			l.told = append(l.told, pod.Namespace+"/"+pod.Name+": "+sentence)
-		},
+		Issuer: l, Clusters: l.find, TrustDomain: "cluster.local",
 		NodeAccounts: []caservice.NodeAccount{{Namespace: "istio-system", Name: "ztunnel"}},
 		MaxLifetime:  time.Hour, Timeout: 10 * time.Second, Now: testca.Now, Random: rand.Reader, Jitter: func() float64 { return 0 },
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),

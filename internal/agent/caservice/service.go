@@ -14,28 +14,14 @@ import (
 	istio "istio.io/api/security/v1alpha1"
 
 	"github.com/certloom/certloom/internal/agent/issuer"
-	"github.com/certloom/certloom/internal/agent/kube"
-	"github.com/certloom/certloom/internal/agent/token"
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 )
-
-// Tokens verifies bearer tokens: fault.Unauthenticated for one that is not accepted, fault.Unavailable when that cannot be
-// known. Beside an error the Subject may say whose the token is, for the Event.
-type Tokens interface {
-	Verify(ctx context.Context, raw string) (token.Subject, error)
-}
 
 // Issuer is what the service needs of an issuer.Issuer.
 type Issuer interface {
 	Issue(ctx context.Context, r issuer.Request) ([][]byte, error)
 	Bundle() *issuer.Bundle
-}
-
-// Cluster is what the service asks about Pods; see kube.Watch.
-type Cluster interface {
-	Pod(ctx context.Context, namespace, name, uid string) (kube.Pod, error)
-	RunsOn(ctx context.Context, node, namespace, account string) ([]kube.Pod, error)
 }
 
 // NodeAccount is a ServiceAccount whose Pods may ask for the identities of other Pods on their node (Istio's ztunnel).
@@ -45,15 +31,10 @@ type NodeAccount struct {
 
 // Config is what a Service needs.
 type Config struct {
-	Issuer  Issuer
-	Tokens  Tokens
-	Cluster Cluster
-	// Tell writes an Event on a Pod; nil writes none. It must not block.
-	Tell func(pod kube.Pod, reason, sentence string)
+	Issuer   Issuer
+	Clusters Clusters
 
 	TrustDomain string
-	// ClusterIDs are the names by which callers may know this cluster: its own, and aliases.
-	ClusterIDs []string
 	// MaxLifetime bounds certificates, and is the lifetime of those for which none is asked.
 	MaxLifetime time.Duration
 	// Timeout bounds a call: Istio's agents wait for ever.
@@ -88,9 +69,7 @@ func New(config Config) (*Service, error) {
 		missing bool
 	}{
 		{"Issuer", config.Issuer == nil},
-		{"Tokens", config.Tokens == nil},
-		{"Cluster", config.Cluster == nil},
-		{"ClusterIDs", len(config.ClusterIDs) == 0},
+		{"Clusters", config.Clusters == nil},
 		{"MaxLifetime", config.MaxLifetime <= 0},
 		{"Timeout", config.Timeout <= 0},
 		{"Now", config.Now == nil},
@@ -108,9 +87,6 @@ func New(config Config) (*Service, error) {
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
-	}
-	if config.Tell == nil {
-		config.Tell = func(kube.Pod, string, string) {}
 	}
 	numbers, err := newMetrics(config.Registerer)
 	if err != nil {

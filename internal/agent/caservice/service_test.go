@@ -148,11 +148,11 @@ func TestImpersonation(t *testing.T) {
 		"refuses/other-csr":       {ask: ask{token: "ztunnel", impersonate: web}, names: db, code: codes.Unauthenticated},
 		"refuses/unbound-token":   {ask: ask{token: "ztunnel-unbound", impersonate: web}, names: web, code: codes.Unauthenticated},
 		"refuses/pod-of-before":   {ask: ask{token: "ztunnel-of-before", impersonate: web}, names: web, code: codes.Unauthenticated},
-		"refuses/proxy-is-gone":   {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.pods = l.pods[1:] }, code: codes.Unauthenticated},
-		"refuses/proxy-other-sa":  {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.pods[0].ServiceAccount = "x" }, code: codes.Unauthenticated},
-		"refuses/proxy-finished":  {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.pods[0].Finished = true }, code: codes.Unauthenticated},
-		"comes-again/no-node-yet": {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.pods[0].Node = "" }, code: codes.Unavailable},
-		"comes-again/api-down":    {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.podsErr = fault.New(fault.Unavailable, "x") }, code: codes.Unavailable},
+		"refuses/proxy-is-gone":   {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.near.pods = l.near.pods[1:] }, code: codes.Unauthenticated},
+		"refuses/proxy-other-sa":  {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.near.pods[0].ServiceAccount = "x" }, code: codes.Unauthenticated},
+		"refuses/proxy-finished":  {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.near.pods[0].Finished = true }, code: codes.Unauthenticated},
+		"comes-again/no-node-yet": {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.near.pods[0].Node = "" }, code: codes.Unavailable},
+		"comes-again/api-down":    {ask: ask{token: "ztunnel", impersonate: web}, names: web, change: func(l *lab) { l.near.podsErr = fault.New(fault.Unavailable, "x") }, code: codes.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -328,9 +328,9 @@ func TestTell(t *testing.T) {
 			t.Fatal("accepted")
 		}
 	}
-	if len(l.told) != 2 || !strings.Contains(l.told[0], `demo/web-0`) || !strings.Contains(l.told[0], `"other"`) ||
-		!strings.Contains(l.told[0], `"Kubernetes"`) || !strings.Contains(l.told[1], "expired") {
-		t.Errorf("told %q", l.told)
+	if len(l.near.told) != 2 || !strings.Contains(l.near.told[0], `demo/web-0`) || !strings.Contains(l.near.told[0], `"other"`) ||
+		!strings.Contains(l.near.told[0], `"Kubernetes"`) || !strings.Contains(l.near.told[1], "expired") {
+		t.Errorf("told %q", l.near.told)
 	}
 }
 

@@ -41,20 +41,26 @@ type Pod struct {
 type Watch struct {
 	client   kubernetes.Interface
 	factory  informers.SharedInformerFactory
-	accounts cache.SharedIndexInformer
+	accounts cache.SharedIndexInformer // nil when only Pods are watched
 	pods     cache.SharedIndexInformer
 }
 
 // runsAs indexes Pods by node, namespace and ServiceAccount.
 const runsAs = "runs-as"
 
+// WatchConfig is what a Watch needs.
+type WatchConfig struct {
+	Client kubernetes.Interface
+	// PodsOnly watches no ServiceAccounts: each that is looked up is asked for.
+	PodsOnly bool
+}
+
 // NewWatch returns a Watch that has not started.
-func NewWatch(client kubernetes.Interface) (*Watch, error) {
-	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(strip))
-	w := &Watch{
-		client: client, factory: factory,
-		accounts: factory.Core().V1().ServiceAccounts().Informer(),
-		pods:     factory.Core().V1().Pods().Informer(),
+func NewWatch(config WatchConfig) (*Watch, error) {
+	factory := informers.NewSharedInformerFactoryWithOptions(config.Client, 0, informers.WithTransform(strip))
+	w := &Watch{client: config.Client, factory: factory, pods: factory.Core().V1().Pods().Informer()}
+	if !config.PodsOnly {
+		w.accounts = factory.Core().V1().ServiceAccounts().Informer()
 	}
 	err := w.pods.AddIndexers(cache.Indexers{runsAs: func(object any) ([]string, error) {
 		pod, ok := object.(*corev1.Pod)
@@ -106,7 +112,7 @@ func (w *Watch) Run(ctx context.Context) error {
 // Synced returns nil once everything that existed at the start is known.
 func (w *Watch) Synced() error {
 	switch {
-	case !w.accounts.HasSynced():
+	case w.accounts != nil && !w.accounts.HasSynced():
 		return errors.New("the ServiceAccounts of the cluster have not been listed yet")
 	case !w.pods.HasSynced():
 		return errors.New("the Pods of the cluster have not been listed yet")
@@ -118,9 +124,11 @@ func (w *Watch) Synced() error {
 // ServiceAccount returns the ServiceAccount of that name. When the one that the informer knows does not have the wanted
 // UID, the API server's answer counts. Errors: fault.NotFound, and fault.Unavailable when the API server cannot be asked.
 func (w *Watch) ServiceAccount(ctx context.Context, namespace, name, uid string) (ServiceAccount, error) {
-	object, found, err := w.accounts.GetStore().GetByKey(namespace + "/" + name)
-	if known, ok := object.(*corev1.ServiceAccount); err == nil && found && ok && string(known.UID) == uid {
-		return serviceAccount(known), nil
+	if w.accounts != nil {
+		object, found, err := w.accounts.GetStore().GetByKey(namespace + "/" + name)
+		if known, ok := object.(*corev1.ServiceAccount); err == nil && found && ok && string(known.UID) == uid {
+			return serviceAccount(known), nil
+		}
 	}
 	asked, err := w.client.CoreV1().ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {

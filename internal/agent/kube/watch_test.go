@@ -30,7 +30,7 @@ func pod(namespace, name, account, node string, phase corev1.PodPhase) *corev1.P
 func start(t *testing.T, objects ...runtime.Object) (*kube.Watch, *fake.Clientset) {
 	t.Helper()
 	client := fake.NewClientset(objects...)
-	watch, err := kube.NewWatch(client)
+	watch, err := kube.NewWatch(kube.WatchConfig{Client: client})
 	if err != nil {
 		t.Fatal(err)
 	}
