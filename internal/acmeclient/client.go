@@ -31,8 +31,8 @@ type Config struct {
 	Random    io.Reader     // for signatures; safe for concurrent use, as crypto/rand.Reader is
 	UserAgent string        // optional
 	Poll      time.Duration // between looks at something that is not done yet, when the CA does not say; default 500 ms
-	// Retries is how often a request is sent again after a bad nonce, a server that is busy or restarts, or a broken
-	// connection; default 8. Waits between them grow to 5 s, or are what the CA says, up to MaxWait.
+	// Retries is how often a request is sent again after a bad nonce (at least 8 times, whatever is said here), a server
+	// that is busy or restarts, or a broken connection; default 8. Waits between them grow to 5 s, or are what the CA says, up to MaxWait.
 	Retries int
 	MaxWait time.Duration // longest Retry-After that is waited for; default 1 minute
 }

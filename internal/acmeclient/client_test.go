@@ -404,3 +404,56 @@ func BenchmarkNewOrder(b *testing.B) {
 		}
 	}
 }
+
+// An order whose finalize was lost on the way back is waited for, not given up: the CA has begun with it.
+func TestFinalizeAnswerLost(t *testing.T) {
+	t.Parallel()
+	notReady := refuse(403, "orderNotReady", "order is processing")
+	for name, test := range map[string]struct {
+		order []reply
+		want  string // kind of the problem; "" for none
+	}{
+		"processing": {[]reply{status(200, `{"status":"processing"}`), status(200, `{"status":"valid","certificate":"`+base+`/cert/1"}`)}, ""},
+		"valid":      {[]reply{status(200, `{"status":"valid","certificate":"`+base+`/cert/1"}`)}, ""},
+		"pending":    {[]reply{status(200, `{"status":"pending"}`)}, "orderNotReady"},
+		"gone":       {[]reply{refuse(404, "malformed", "no such order")}, "orderNotReady"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				client := registered(t, f)
+				f.on("POST /finalize/1", broken, notReady)
+				f.on("POST /order/1", test.order...)
+				order, err := client.Finalize(t.Context(), &acmeclient.Order{URL: base + "/order/1", Finalize: base + "/finalize/1"}, []byte{1})
+				if test.want == "" && (err != nil || order.Certificate != base+"/cert/1") {
+					t.Errorf("got %+v, %v", order, err)
+				}
+				if test.want != "" && !acmeclient.IsProblem(err, test.want) {
+					t.Errorf("got %v, want %s", err, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestPing(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	client := newClient(t, f, newKey(t))
+	if err := client.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	f.on("HEAD /nonce", status(503, ""))
+	if _, err := client.Register(t.Context(), acmeclient.Registration{}); err != nil {
+		t.Errorf("the nonce of Ping is not used: %v", err)
+	}
+	f.on("HEAD /nonce", broken)
+	if err := client.Ping(t.Context()); !acmeclient.Unreachable(err) {
+		t.Errorf("a broken connection: %v", err)
+	}
+	f.on("HEAD /nonce", status(503, ""))
+	if err := client.Ping(t.Context()); err == nil || acmeclient.Unreachable(err) {
+		t.Errorf("503: %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package acmeclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 )
@@ -46,11 +47,16 @@ func (p *pool) clear() {
 	p.nonces = p.nonces[:0]
 }
 
-// nonce returns a nonce of the pool, or a new one (RFC 8555 section 7.2).
+// nonce returns a nonce of the pool, or a new one.
 func (c *Client) nonce(ctx context.Context) (string, error) {
 	if nonce := c.nonces.take(); nonce != "" {
 		return nonce, nil
 	}
+	return c.newNonce(ctx)
+}
+
+// newNonce asks for a nonce (RFC 8555 section 7.2).
+func (c *Client) newNonce(ctx context.Context) (string, error) {
 	directory, err := c.Directory(ctx)
 	if err != nil {
 		return "", err
@@ -59,11 +65,21 @@ func (c *Client) nonce(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if nonce := answer.header.Get("Replay-Nonce"); nonce != "" {
-		return nonce, nil
-	}
 	if answer.status >= http.StatusBadRequest {
 		return "", problem(answer)
 	}
+	if nonce := answer.header.Get("Replay-Nonce"); nonce != "" {
+		return nonce, nil
+	}
 	return "", errors.New("CA's newNonce answers without a nonce")
+}
+
+// Ping asks for a nonce, once, and keeps it for the next request: the cheapest sign of life that a CA gives.
+func (c *Client) Ping(ctx context.Context) error {
+	nonce, err := c.newNonce(ctx)
+	if err != nil {
+		return fmt.Errorf("ask for a nonce: %w", err)
+	}
+	c.nonces.put(nonce)
+	return nil
 }

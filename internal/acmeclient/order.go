@@ -83,7 +83,9 @@ func (c *Client) Order(ctx context.Context, url string) (*Order, error) {
 	return readOrder(got, url)
 }
 
-// Finalize asks for the certificate of an order that is ready, with a CSR in DER, and waits until the order is valid.
+// Finalize asks for the certificate of an order that is ready, with a CSR in DER, and waits until the order is valid. An
+// order that the CA has begun to finalize already, because an earlier answer was lost, is waited for as well: a second order
+// for the same CSR would be a second certificate.
 func (c *Client) Finalize(ctx context.Context, order *Order, csr []byte) (*Order, error) {
 	id, err := c.registered()
 	if err != nil {
@@ -91,25 +93,45 @@ func (c *Client) Finalize(ctx context.Context, order *Order, csr []byte) (*Order
 	}
 	payload := []byte(`{"csr":"` + encode(csr) + `"}`)
 	got, err := c.post(ctx, call{url: order.Finalize, payload: payload, signer: id, safe: true})
+	if IsProblem(err, "orderNotReady") {
+		return c.begun(ctx, order.URL, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("finalize ACME order: %w", err)
 	}
 	current, err := readOrder(got, order.URL)
+	if err != nil {
+		return nil, err
+	}
+	return c.finished(ctx, order.URL, current)
+}
+
+// begun waits for an order whose finalize was refused because an earlier one had arrived.
+func (c *Client) begun(ctx context.Context, url string, refusal error) (*Order, error) {
+	order, err := c.Order(ctx, url)
+	if err != nil || order.Status != pki.StatusProcessing && order.Status != pki.StatusValid {
+		return nil, fmt.Errorf("finalize ACME order: %w", refusal)
+	}
+	return c.finished(ctx, url, order)
+}
+
+// finished waits until an order is valid.
+func (c *Client) finished(ctx context.Context, url string, order *Order) (*Order, error) {
 	for {
-		if err != nil {
-			return nil, err
-		}
-		switch current.Status {
+		switch order.Status {
 		case pki.StatusValid:
-			return current, nil
+			return order, nil
 		case pki.StatusProcessing:
 		default:
-			return nil, current.failure()
+			return nil, order.failure()
 		}
-		if err := sleep(ctx, current.wait(c.config.Poll)); err != nil {
+		if err := sleep(ctx, order.wait(c.config.Poll)); err != nil {
 			return nil, err
 		}
-		current, err = c.Order(ctx, order.URL)
+		var err error
+		if order, err = c.Order(ctx, url); err != nil {
+			return nil, err
+		}
 	}
 }
 

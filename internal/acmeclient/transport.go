@@ -160,28 +160,30 @@ const (
 	longestWait = 5 * time.Second
 	// promptly is how many bad nonces are answered at once: the first shows that the pool is stale.
 	promptly = 3
+	// badNonces is how many bad nonces are borne with at least.
+	badNonces = 8
 )
 
 // retry says whether a request may be sent again after err, and when.
 func (c *Client) retry(err error, attempt int, safe bool) (time.Duration, bool) {
+	if IsProblem(err, "badNonce") {
+		// The CA does nothing with such a request and answers with a good nonce, so this has a bound of its own.
+		if attempt < promptly {
+			return 0, true
+		}
+		return c.backoff(attempt), attempt < max(badNonces, c.config.Retries)
+	}
 	if attempt >= c.config.Retries {
 		return 0, false
 	}
-	wait := min(firstWait<<min(attempt, 10), longestWait)
-	wait = wait/2 + rand.N(wait/2+1) //nolint:gosec // jitter, so that clients that failed together do not return together
+	wait := c.backoff(attempt)
 	if _, ok := errors.AsType[notSent](err); ok {
 		safe = true
 	}
 	refusal, refused := errors.AsType[*Problem](err)
-	_, broken := errors.AsType[transportError](err)
 	switch {
 	case !refused:
-		return wait, broken && safe
-	case refusal.Kind() == "badNonce":
-		if attempt < promptly {
-			wait = 0
-		}
-		return wait, true
+		return wait, Unreachable(err) && safe
 	case refusal.Status == http.StatusServiceUnavailable:
 		// The CA says that it did nothing, and when it will.
 		return max(wait, refusal.RetryAfter), refusal.RetryAfter <= c.config.MaxWait
@@ -190,6 +192,17 @@ func (c *Client) retry(err error, attempt int, safe bool) (time.Duration, bool) 
 	default:
 		return 0, false
 	}
+}
+
+// Unreachable reports whether err is of a connection that was not made or broke, so that nobody knows what the CA thinks.
+func Unreachable(err error) bool {
+	_, broken := errors.AsType[transportError](err)
+	return broken
+}
+
+func (c *Client) backoff(attempt int) time.Duration {
+	wait := min(firstWait<<min(attempt, 10), longestWait)
+	return wait/2 + rand.N(wait/2+1) //nolint:gosec // jitter, so that clients that failed together do not return together
 }
 
 // sleep waits, or returns the context's error.

@@ -23,6 +23,7 @@ type Settings struct {
 	Issuer     string           // where certificates come from: one of Issuers
 	RootCAFile string           // roots in PEM, for issuers whose CA does not tell them
 	Certloom   CertloomSettings // used with IssuerCertloom
+	ACME       ACMESettings     // used with IssuerACME
 
 	ServingAddress  string
 	ServingNames    []string

@@ -66,10 +66,11 @@ func hostPort(server string) (string, error) {
 
 // credentialFile is what "certloom credential create -o json" prints, as far as it matters here.
 type credentialFile struct {
-	AgentURL string `json:"agentUrl"`
-	URL      string `json:"url"`
-	KeyID    string `json:"keyId"`
-	HMACKey  string `json:"hmacKey"`
+	AgentURL     string `json:"agentUrl"`
+	URL          string `json:"url"`
+	DirectoryURL string `json:"directoryUrl"` // of ACME
+	KeyID        string `json:"keyId"`
+	HMACKey      string `json:"hmacKey"`
 }
 
 func readCredentialFile(path string) (*credentialFile, error) {

@@ -15,13 +15,15 @@ const (
 )
 
 // Issuers lists them all, the default first.
-func Issuers() []string { return []string{IssuerCertloom} }
+func Issuers() []string { return []string{IssuerCertloom, IssuerACME} }
 
 // checkIssuer checks the settings of the issuer that is chosen; those of the others have no meaning then.
 func (s *Settings) checkIssuer() []error {
 	switch s.Issuer {
 	case IssuerCertloom:
 		return s.Certloom.check()
+	case IssuerACME:
+		return s.checkACME()
 	default:
 		return []error{fmt.Errorf("--issuer: %q is not one of %s", s.Issuer, strings.Join(Issuers(), ", "))}
 	}
@@ -33,6 +35,9 @@ func (a *Agent) newIssuer() (made issuer.Issuer, upstream string, err error) {
 	case IssuerCertloom:
 		made, err = a.newCertloom()
 		return made, s.Certloom.Server, err
+	case IssuerACME:
+		made, err = a.newACME()
+		return made, s.ACME.DirectoryURL, err
 	default:
 		return nil, "", fmt.Errorf("no issuer %q", s.Issuer) // Check has refused it
 	}

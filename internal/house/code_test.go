@@ -186,7 +186,7 @@ func TestAgentLinksNoCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allowed := regexp.MustCompile(`^internal/(agent|agentapi|pki|fault|telemetry|group|csr|goodkey)(/|$)`)
+	allowed := regexp.MustCompile(`^internal/(acmeclient|agent|agentapi|pki|fault|telemetry|group|csr|goodkey)(/|$)`)
 	for line := range strings.Lines(string(output)) {
 		name, ours := strings.CutPrefix(strings.TrimSpace(line), module)
 		if ours && name != agent && !allowed.MatchString(name) {

@@ -59,11 +59,13 @@ func New(config Config) *cobra.Command {
 	o := newOptions(config.Env)
 	c := &cobra.Command{
 		Use:   "certloom-agent",
-		Short: "Istio's certificate authority in a Kubernetes cluster, in front of a Certloom server",
+		Short: "Istio's certificate authority in a Kubernetes cluster, in front of a Certloom server or another CA",
 		Long: `certloom-agent gives Istio's workloads their certificates: it serves Istio's certificate service, checks who calls, and
-gets the certificates from a Certloom server. Point Istio's global.caAddress (and ztunnel's caAddress) at it.`,
+gets the certificates from a Certloom server, or from another CA (--issuer). Point Istio's global.caAddress (and ztunnel's caAddress) at it.`,
 		Example: `  certloom credential create --profile mesh --name cluster-1 -o json > credential.json
-  certloom-agent --credential-file credential.json --server https://certloom.example.com:8444 --server-ca-file root.pem`,
+  certloom-agent --credential-file credential.json --server https://certloom.example.com:8444 --server-ca-file root.pem
+  certloom-agent --issuer acme --acme-directory https://ca.example.com/acme/directory --acme-eab-key-id KEY_ID --acme-eab-key-file eab.key \
+      --root-ca-file root.pem`,
 		Version:       config.Version,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,

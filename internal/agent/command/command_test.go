@@ -3,13 +3,16 @@ package command_test
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/pem"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/certloom/certloom/internal/agent/command"
+	"github.com/certloom/certloom/internal/testca"
 )
 
 // execute runs the command and returns its exit status, output and errors.
@@ -73,6 +76,48 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+func rootFile(t *testing.T) string {
+	t.Helper()
+	return write(t, "root.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: testca.New(t).RootCert.Raw})))
+}
+
+func TestMistakesACME(t *testing.T) {
+	t.Parallel()
+	kube := "--kubeconfig=" + write(t, "kubeconfig", kubeconfig)
+	key := write(t, "key", "MWJiMjQ5MDQ5YWUzOTFiN2JlOWNmODBmNDY2NWNhM2U=\n")
+	good := []string{kube, "--issuer=acme", "--acme-directory=https://a/dir", "--root-ca-file=" + rootFile(t), "--acme-eab-key-id=k", "--acme-eab-key-file=" + key}
+	for name, test := range map[string]struct {
+		args []string
+		want []string // flags of which something is said
+	}{
+		"several": {
+			[]string{"--acme-directory=http://a", "--acme-email=x", "--acme-account-secret=A", "--acme-account-namespace=B", "--root-ca-file=" + key,
+				"--acme-ca-file=" + key, "--acme-max-concurrent-orders=0"},
+			[]string{"acme-directory", "acme-email", "acme-account-secret", "acme-account-namespace", "root-ca-file", "acme-ca-file", "acme-max-concurrent-orders"},
+		},
+		"no-root":        {[]string{"--root-ca-file="}, []string{"root-ca-file"}},
+		"no-directory":   {[]string{"--acme-directory="}, []string{"acme-directory"}},
+		"no-key":         {[]string{"--acme-eab-key-file="}, []string{"acme-eab-key-file"}},
+		"no-key-id":      {[]string{"--acme-eab-key-id="}, []string{"acme-eab-key-id"}},
+		"bad-key":        {[]string{"--acme-eab-key-file=" + write(t, "key", "secret secret")}, []string{"acme-eab-key-file"}},
+		"both":           {[]string{"--credential-file=" + key}, []string{"credential-file"}},
+		"bad-credential": {[]string{"--acme-eab-key-id=", "--acme-eab-key-file=", "--credential-file=" + write(t, "c", `{"keyId":"a","hmacKey":"secret secret"}`)}, []string{"credential-file"}},
+	} {
+		t.Run("refuses/"+name, func(t *testing.T) {
+			t.Parallel()
+			code, _, text := execute(t, append(slices.Clone(good), test.args...)...)
+			if code != 2 || strings.Count(text, "error:") != len(test.want) || strings.Contains(text, "secret secret") {
+				t.Errorf("exit status %d: %s", code, text)
+			}
+			for _, flag := range test.want {
+				if !strings.Contains(text, "error: --"+flag+": ") {
+					t.Errorf("nothing is said of --%s: %s", flag, text)
+				}
+			}
+		})
+	}
+}
+
 // A secret does not get into a message, whatever is wrong with its file.
 func TestMistakesAreNotSecrets(t *testing.T) {
 	t.Parallel()
@@ -91,6 +136,10 @@ func TestFlagsOfOtherIssuers(t *testing.T) {
 	kube, credential := "--kubeconfig="+write(t, "kubeconfig", kubeconfig), "--credential-file="+write(t, "credential", `{"keyId":"a","hmacKey":"YQ","agentUrl":"https://a:1"}`)
 	code, _, text := execute(t, kube, credential, "--root-ca-file=x", "--trust-domain=A/B")
 	if code != 2 || !strings.Contains(text, "error: --root-ca-file: only for --issuer acme and cert-manager, not for --issuer certloom\n") || !strings.Contains(text, "--trust-domain") {
+		t.Errorf("exit status %d: %s", code, text)
+	}
+	code, _, text = execute(t, kube, "--issuer=acme", "--server=https://a:1", "--acme-directory=https://a/dir", "--root-ca-file="+rootFile(t))
+	if code != 2 || strings.Count(text, "error:") != 1 || !strings.Contains(text, "error: --server: only for --issuer certloom, not for --issuer acme") {
 		t.Errorf("exit status %d: %s", code, text)
 	}
 	code, _, text = execute(t, kube, "--issuer=vault", "--root-ca-file=x")
@@ -132,7 +181,7 @@ func TestIstioCSRFlags(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	code, text, _ := execute(t, "--help")
-	for _, group := range []string{"Certificate authority:", "Certloom server (--issuer certloom):", "Certificate service:", "Who may call:", "Written into the cluster, by one replica:", "Kubernetes:", "Operation:"} {
+	for _, group := range []string{"Certificate authority:", "Certloom server (--issuer certloom):", "ACME CA (--issuer acme):", "Certificate service:", "Who may call:", "Written into the cluster, by one replica:", "Kubernetes:", "Operation:"} {
 		if !strings.Contains(text, "\n"+group+"\n") {
 			t.Errorf("the help has no group %q", group)
 		}

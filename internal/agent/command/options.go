@@ -25,6 +25,7 @@ type options struct {
 	rootCAFile     string
 	credentialFile string // of more than one issuer
 	certloom       agent.CertloomSettings
+	acme           agent.ACMESettings
 
 	servingAddress       string
 	servingNames         []string
@@ -67,6 +68,7 @@ func newOptions(env func(string) string) *options {
 	o := &options{}
 	o.issuerFlags()
 	o.certloomFlags()
+	o.acmeFlags()
 	o.serviceFlags()
 	o.callerFlags(env)
 	o.publishFlags()
@@ -182,7 +184,7 @@ func (o *options) settings() (agent.Settings, []error) {
 		}
 	}
 	s := agent.Settings{
-		Issuer: o.issuer, RootCAFile: o.rootCAFile, Certloom: o.certloom,
+		Issuer: o.issuer, RootCAFile: o.rootCAFile, Certloom: o.certloom, ACME: o.acme,
 		ServingAddress: o.servingAddress, ServingNames: o.servingNames, ServingLifetime: o.servingLifetime,
 		TrustDomain: o.trustDomain, ClusterIDs: append([]string{o.clusterID}, o.clusterAliases...),
 		MaxLifetime: o.maxLifetime, ClientCertificates: o.clientCertificates,
@@ -190,7 +192,7 @@ func (o *options) settings() (agent.Settings, []error) {
 		HealthAddress: anyHost(o.healthPort), ReadinessPath: o.healthPath, MetricsAddress: anyHost(o.metricsPort), Pprof: o.pprof,
 		Namespace: o.namespace, ServiceAccount: o.account, Pod: o.pod, Node: o.node,
 	}
-	s.Certloom.CredentialFile = o.credentialFile
+	s.Certloom.CredentialFile, s.ACME.CredentialFile = o.credentialFile, o.credentialFile
 	o.defaultCertificates(&s)
 	problems = append(problems, o.misplaced()...)
 	s.LeaseNamespace, s.RootMap, s.NamespaceSelector, s.Workers = o.leaseNamespace, o.rootMap, o.selector, o.workers

@@ -56,16 +56,19 @@ func (o *options) misplaced() []error {
 
 // issuerFlags are those that decide who issues, and those of more than one issuer.
 func (o *options) issuerFlags() {
-	f := o.group("Certificate authority")
 	issuers := agent.Issuers()
+	f := o.group("Certificate authority")
+	f.StringVar(&o.issuer, "issuer", issuers[0], "where certificates come from: "+strings.Join(issuers, ", "))
+	only(f, issuers...)
+	f.StringVar(&o.credentialFile, "credential-file", "",
+		`what "certloom credential create -o json" printed, for a profile of the enrollment method that the issuer is: agent, or one of ACME`)
+	only(f, agent.IssuerCertloom, agent.IssuerACME)
 	f.StringVar(&o.rootCAFile, "root-ca-file", "", "PEM file with the roots that workloads shall trust; it is read again when it changes")
 	only(f, agent.IssuerACME, agent.IssuerCertManager)
-	f.StringVar(&o.issuer, "issuer", issuers[0], "where certificates come from: "+strings.Join(issuers, ", "))
 }
 
 func (o *options) certloomFlags() {
 	f := o.group("Certloom server (--issuer certloom)")
-	f.StringVar(&o.credentialFile, "credential-file", "", `what "certloom credential create -o json" printed, for a profile with enrollment method agent`)
 	f.StringVar(&o.certloom.Server, "server", "", "the server's agent listener, such as https://certloom.example.com:8444 (default: what the credential file says)")
 	f.StringVar(&o.certloom.ServerCAFile, "server-ca-file", "", "PEM file with the root of the server's certificate (default: what the system trusts)")
 	only(f, agent.IssuerCertloom)

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/certloom/certloom/internal/telemetry"
 )
 
@@ -22,6 +24,8 @@ type RootFileConfig struct {
 	Interval time.Duration // between looks at the file; default 5 s
 	Now      func() time.Time
 	Logger   *slog.Logger
+	// Registerer takes the metric that tells whether the file is good; nil takes none.
+	Registerer prometheus.Registerer
 }
 
 // RootFile is a trust bundle that an operator gives in a file, for CAs that do not tell their roots: ACME never does. It is
@@ -62,7 +66,31 @@ func NewRootFile(config RootFileConfig) (*RootFile, error) {
 	}
 	f.raw = raw
 	f.bundle.Store(bundle)
+	if config.Registerer == nil {
+		return f, nil
+	}
+	err = config.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "certloom_agent_root_file_good",
+		Help: "1 while the file with the roots can be read; 0 while the roots that were read before are in use.",
+	}, func() float64 {
+		if f.Err() != nil {
+			return 0
+		}
+		return 1
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	return f, nil
+}
+
+// ReadRoots reads a trust bundle from a file of certificates in PEM.
+func ReadRoots(path string) (*Bundle, error) {
+	raw, err := readAtMost(path, maxRootFile)
+	if err != nil {
+		return nil, err
+	}
+	return parseRoots(path, raw)
 }
 
 // Bundle returns the roots of the file when it was good last.
@@ -117,9 +145,21 @@ func (f *RootFile) look(ctx context.Context) {
 	f.config.Logger.InfoContext(ctx, "trust bundle changed", "roots", len(bundle.Roots), "version", bundle.Version)
 }
 
-// parse reads certificates in PEM. Text between them is allowed, as openssl writes it; anything else in PEM is not: a key
-// in this file is a mistake that should not stay unnoticed.
+// parse reads the roots, not all of which may have expired.
 func (f *RootFile) parse(raw []byte) (*Bundle, error) {
+	bundle, err := parseRoots(f.config.Path, raw)
+	if err != nil {
+		return nil, err
+	}
+	if last := latest(bundle); !f.config.Now().Before(last) {
+		return nil, fmt.Errorf("%s: all roots have expired, the last at %s", f.config.Path, last.UTC().Format(time.RFC3339))
+	}
+	return bundle, nil
+}
+
+// parseRoots reads certificates in PEM. Text between them is allowed, as openssl writes it; anything else in PEM is not: a
+// key in this file is a mistake that should not stay unnoticed.
+func parseRoots(path string, raw []byte) (*Bundle, error) {
 	var roots [][]byte
 	for rest := raw; ; {
 		var block *pem.Block
@@ -127,24 +167,18 @@ func (f *RootFile) parse(raw []byte) (*Bundle, error) {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("%s holds a PEM block %.40q besides certificates", f.config.Path, block.Type)
+			return nil, fmt.Errorf("%s holds a PEM block %.40q besides certificates", path, block.Type)
 		}
 		roots = append(roots, block.Bytes)
 	}
 	if len(roots) == 0 {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", f.config.Path)
+		return nil, fmt.Errorf("%s holds no certificate in PEM", path)
 	}
 	bundle, err := NewBundle(roots)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.config.Path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	now := f.config.Now()
-	for _, root := range bundle.Roots {
-		if now.Before(root.NotAfter) {
-			return bundle, nil
-		}
-	}
-	return nil, fmt.Errorf("%s: all roots have expired, the last at %s", f.config.Path, latest(bundle).UTC().Format(time.RFC3339))
+	return bundle, nil
 }
 
 func latest(b *Bundle) time.Time {
