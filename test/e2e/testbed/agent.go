@@ -37,9 +37,26 @@ type Agent struct {
 	roots   *x509.CertPool
 }
 
-// StartAgent builds the agent of this tree, gives it the credential of the server's profile "mesh" and the permissions
-// that its users give it, and waits until it is ready. There must be a namespace istio-system.
+// AgentOptions say what an agent is started with besides addresses and its permissions in the cluster.
+type AgentOptions struct {
+	Args     []string // the flags of the issuer, and others
+	RootFile string   // PEM with the roots that its callers trust
+	Unready  bool     // it is not waited for
+}
+
+// StartAgent starts an agent with the credential of the server's profile "mesh", and waits until it is ready.
 func StartAgent(ctx context.Context, t T, c *Cluster, s *Certloom, args ...string) *Agent {
+	t.Helper()
+	credential := filepath.Join(Folder(t), "credential.json")
+	WriteJSON(t, credential, s.Agent)
+	return LaunchAgent(ctx, t, c, AgentOptions{
+		Args: append([]string{"--credential-file=" + credential, "--server-ca-file=" + s.CAFile}, args...), RootFile: s.RootFile,
+	})
+}
+
+// LaunchAgent builds the agent of this tree, gives it the permissions that its users give it, and starts it. There must be
+// a namespace istio-system.
+func LaunchAgent(ctx context.Context, t T, c *Cluster, o AgentOptions) *Agent {
 	t.Helper()
 	binary, err := agentBinaryOnce()
 	if err != nil {
@@ -48,24 +65,16 @@ func StartAgent(ctx context.Context, t T, c *Cluster, s *Certloom, args ...strin
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	dir, port := Folder(t), Ports(t, 3)
-	credential := filepath.Join(dir, "credential.json")
-	raw, err := json.Marshal(s.Agent)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(credential, raw, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	a := &Agent{
 		Address: Addr(port), Health: "http://" + Addr(port+1), Metrics: "http://" + Addr(port+2) + "/metrics",
 		program: Program{Name: "certloom-agent", Path: binary, Dir: dir, Env: []string{"TOKEN_AUDIENCES="}},
 	}
 	a.program.Args = append([]string{
-		"--kubeconfig=" + c.agentKubeconfig(ctx, t, dir), "--credential-file=" + credential, "--server-ca-file=" + s.CAFile,
-		"--serving-address=" + a.Address, fmt.Sprintf("--readiness-probe-port=%d", port+1), fmt.Sprintf("--metrics-port=%d", port+2),
+		"--kubeconfig=" + c.agentKubeconfig(ctx, t, dir), "--serving-address=" + a.Address,
+		fmt.Sprintf("--readiness-probe-port=%d", port+1), fmt.Sprintf("--metrics-port=%d", port+2),
 		"--serving-certificate-dns-names=" + AgentName,
-	}, args...)
-	root, err := os.ReadFile(s.RootFile)
+	}, o.Args...)
+	root, err := os.ReadFile(o.RootFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +85,28 @@ func StartAgent(ctx context.Context, t T, c *Cluster, s *Certloom, args ...strin
 			a.process.finish(t)
 		}
 	})
-	a.Restart(ctx, t)
+	if a.process, err = start(a.program); err != nil {
+		t.Fatal(err)
+	}
+	if o.Unready {
+		return a
+	}
+	if err := a.Await(ctx); err != nil {
+		t.Fatal(err)
+	}
 	return a
+}
+
+// WriteJSON writes a value to a file that others cannot read.
+func WriteJSON(t T, path string, value any) {
+	t.Helper()
+	raw, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // agentKubeconfig grants the agent what deploy/agent/rbac.yaml does, and writes a kubeconfig for it.
