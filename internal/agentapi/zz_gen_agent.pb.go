@@ -880,14 +880,14 @@ func (x *BundleResponse) GetCrls() *RevocationLists {
 // verifiers such as Envoy refuse a chain of which one CA has no CRL once another has one.
 type RevocationLists struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// DER, one for each CA, all of them good now.
+	// DER, one for each CA, all of them good now. New ones come at half of their life, and when something was revoked.
 	Crls [][]byte `protobuf:"bytes,1,rep,name=crls,proto3" json:"crls,omitempty"`
-	// Differs when a list differs.
+	// Differs when a list differs, or the sentence below.
 	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	// When the first of them ends, in Unix seconds. New ones come at half of their life.
-	NextUpdateSeconds int64 `protobuf:"varint,3,opt,name=next_update_seconds,json=nextUpdateSeconds,proto3" json:"next_update_seconds,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Why there are none: one sentence for the log. Part of a set would do harm.
+	Withheld      string `protobuf:"bytes,3,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RevocationLists) Reset() {
@@ -934,11 +934,11 @@ func (x *RevocationLists) GetVersion() string {
 	return ""
 }
 
-func (x *RevocationLists) GetNextUpdateSeconds() int64 {
+func (x *RevocationLists) GetWithheld() string {
 	if x != nil {
-		return x.NextUpdateSeconds
+		return x.Withheld
 	}
-	return 0
+	return ""
 }
 
 var File_agent_proto protoreflect.FileDescriptor
@@ -998,11 +998,11 @@ const file_agent_proto_rawDesc = "" +
 	"\fcrls_version\x18\x04 \x01(\tR\vcrlsVersion\"\x80\x01\n" +
 	"\x0eBundleResponse\x126\n" +
 	"\x06bundle\x18\x01 \x01(\v2\x1e.certloom.agent.v1.TrustBundleR\x06bundle\x126\n" +
-	"\x04crls\x18\x02 \x01(\v2\".certloom.agent.v1.RevocationListsR\x04crls\"o\n" +
+	"\x04crls\x18\x02 \x01(\v2\".certloom.agent.v1.RevocationListsR\x04crls\"[\n" +
 	"\x0fRevocationLists\x12\x12\n" +
 	"\x04crls\x18\x01 \x03(\fR\x04crls\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\x12.\n" +
-	"\x13next_update_seconds\x18\x03 \x01(\x03R\x11nextUpdateSeconds2\x92\x03\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
+	"\bwithheld\x18\x03 \x01(\tR\bwithheld2\x92\x03\n" +
 	"\x05Agent\x12V\n" +
 	"\tChallenge\x12#.certloom.agent.v1.ChallengeRequest\x1a$.certloom.agent.v1.ChallengeResponse\x12J\n" +
 	"\x05Enrol\x12\x1f.certloom.agent.v1.EnrolRequest\x1a .certloom.agent.v1.EnrolResponse\x12J\n" +

@@ -24,7 +24,7 @@ const (
 	versionBytes = 16
 )
 
-// bundle answers with the current roots, at once if the agent has others.
+// bundle answers with the current roots and CRLs, at once if the agent has others.
 func (s *Server) bundle(ctx context.Context, c *call, in *agentapi.BundleRequest) (*agentapi.BundleResponse, error) {
 	wait := time.Duration(in.GetWaitSeconds()) * time.Second
 	if in.GetWaitSeconds() < 0 || in.GetWaitSeconds() > int64(maxWait/time.Second) {
@@ -44,9 +44,13 @@ func (s *Server) bundle(ctx context.Context, c *call, in *agentapi.BundleRequest
 		if !ok {
 			return nil, fault.New(fault.Unauthorized, "certificate profile %q was deleted", c.agent.profile.Name)
 		}
-		current := bundleOf(snapshot, p)
-		if last || current.GetVersion() != in.GetVersion() {
-			return &agentapi.BundleResponse{Bundle: current}, nil
+		out := &agentapi.BundleResponse{Bundle: bundleOf(snapshot, p)}
+		if in.GetWithCrls() {
+			out.Crls = s.news(ctx, c, snapshot, out.Bundle, in.GetCrlsVersion())
+		}
+		if last || out.Bundle.GetVersion() != in.GetVersion() || out.Crls != nil {
+			s.metrics.answeredLists(out.Crls)
+			return out, nil
 		}
 		select {
 		case <-look.C:

@@ -52,7 +52,7 @@ func newLab(t testing.TB, change func(*agentsrv.Config)) *lab {
 	l.credential = l.AddCredential(t, catalog.NewCredential{ProfileID: l.mesh.ID, Name: "east"})
 	config := agentsrv.Config{
 		Catalog: l.Catalog, Store: l.Store, Issuer: l.Issuer, Nonces: l.Nonces, Now: l.Clock.Now, Random: rand.Reader,
-		Logger: slog.New(slog.DiscardHandler), Registerer: l.registry, Replica: "test",
+		CRL: l.Revoker.CRL, Logger: slog.New(slog.DiscardHandler), Registerer: l.registry, Replica: "test",
 	}
 	if change != nil {
 		change(&config)

@@ -14,6 +14,8 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	items    *prometheus.CounterVec
 	inFlight prometheus.Gauge
+	lists    *prometheus.CounterVec
+	bytes    prometheus.Gauge
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -36,12 +38,23 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Help: "Certificates that are being made for agents now.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.items, m.inFlight} {
+	m.lists = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "certloom_agentapi_crls_total",
+		Help: "Sets of CRLs by what became of them when an agent was answered: sent, withheld (agents are told why), failed (asked again).",
+	}, []string{"outcome"})
+	m.bytes = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "certloom_agentapi_crls_bytes",
+		Help: "Size of the set of CRLs that was made last for agents.",
+	})
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.items, m.inFlight, m.lists, m.bytes} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of agents: %w", err)
 		}
 	}
 	m.items.WithLabelValues(codes.OK.String())
+	for _, outcome := range []string{listsSent, listsWithheld, listsFailed} {
+		m.lists.WithLabelValues(outcome)
+	}
 	return m, nil
 }
 

@@ -57,10 +57,13 @@ type Nonces interface {
 
 // Config is what New needs. Fields without a note that they are optional must be set.
 type Config struct {
-	Catalog    Catalog
-	Store      Store
-	Issuer     Issuer
-	Nonces     Nonces
+	Catalog Catalog
+	Store   Store
+	Issuer  Issuer
+	Nonces  Nonces
+	// CRL returns a CA's CRL in DER. It is asked every second for each agent that waits, so it must keep what it has made,
+	// and return the same bytes until there is something new.
+	CRL        func(ctx context.Context, ca pki.CAID) (der []byte, nextUpdate time.Time, err error)
 	Now        func() time.Time
 	Random     io.Reader // safe for concurrent use
 	Logger     *slog.Logger
@@ -89,6 +92,7 @@ type Server struct {
 	agents   *lru.Cache[[32]byte, *known] // by fingerprint of the certificate
 	touches  *lru.Cache[pki.CredentialID, time.Time]
 	refusals *audit.Limiter
+	lists    *lists
 	stopping chan struct{} // closed when Serve begins to stop
 	boot     string        // beginning of request IDs
 	serial   atomic.Uint64
@@ -99,8 +103,8 @@ const maxAgents = 4096
 
 // New checks the configuration and starts nothing.
 func New(c Config) (*Server, error) {
-	if c.Catalog == nil || c.Store == nil || c.Issuer == nil || c.Nonces == nil {
-		return nil, errors.New("agentsrv: Catalog, Store, Issuer and Nonces are required")
+	if c.Catalog == nil || c.Store == nil || c.Issuer == nil || c.Nonces == nil || c.CRL == nil {
+		return nil, errors.New("agentsrv: Catalog, Store, Issuer, Nonces and CRL are required")
 	}
 	if c.Now == nil || c.Random == nil || c.Logger == nil || c.Registerer == nil {
 		return nil, errors.New("agentsrv: Now, Random, Logger and Registerer are required")
@@ -114,7 +118,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		config: c, items: semaphore.NewWeighted(int64(c.MaxItems)), stopping: make(chan struct{}),
-		boot: fmt.Sprintf("g%x-", raw),
+		boot: fmt.Sprintf("g%x-", raw), lists: &lists{sets: map[string]*listSet{}},
 	}
 	var err error
 	if s.agents, err = lru.New[[32]byte, *known](maxAgents); err != nil {

@@ -121,7 +121,7 @@ func TestStopBreaksOff(t *testing.T) {
 	l := newLab(t, nil)
 	entered := make(chan struct{})
 	server, err := agentsrv.New(agentsrv.Config{
-		Catalog: l.Catalog, Store: l.Store, Nonces: l.Nonces, Now: l.Clock.Now, Random: rand.Reader, Timeout: time.Hour,
+		Catalog: l.Catalog, Store: l.Store, Nonces: l.Nonces, CRL: l.Revoker.CRL, Now: l.Clock.Now, Random: rand.Reader, Timeout: time.Hour,
 		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 		Issuer: interposed{l.Issuer, func(ctx context.Context) error {
 			close(entered)
@@ -180,7 +180,7 @@ func TestNewRefuses(t *testing.T) {
 	good := func() agentsrv.Config {
 		return agentsrv.Config{
 			Catalog: l.Catalog, Store: l.Store, Issuer: l.Issuer, Nonces: l.Nonces, Now: l.Clock.Now, Random: rand.Reader,
-			Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+			CRL: l.Revoker.CRL, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 		}
 	}
 	if _, err := agentsrv.New(good()); err != nil {
@@ -191,6 +191,7 @@ func TestNewRefuses(t *testing.T) {
 		"refuses/no-store":         func(c *agentsrv.Config) { c.Store = nil },
 		"refuses/no-issuer":        func(c *agentsrv.Config) { c.Issuer = nil },
 		"refuses/no-nonces":        func(c *agentsrv.Config) { c.Nonces = nil },
+		"refuses/no-crls":          func(c *agentsrv.Config) { c.CRL = nil },
 		"refuses/no-clock":         func(c *agentsrv.Config) { c.Now = nil },
 		"refuses/no-randomness":    func(c *agentsrv.Config) { c.Random = nil },
 		"refuses/no-logger":        func(c *agentsrv.Config) { c.Logger = nil },

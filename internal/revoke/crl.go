@@ -1,6 +1,7 @@
 package revoke
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -71,7 +72,7 @@ func (r *Revoker) CRL(ctx context.Context, id pki.CAID) (der []byte, nextUpdate 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := r.config.Now()
-	usable := l.der != nil && l.ca == ca && now.Before(l.made.Add(r.config.CRLLifetime/2))
+	usable := l.der != nil && sameSigner(l.ca, ca) && now.Before(l.made.Add(r.config.CRLLifetime/2))
 	if usable && l.fresh(now) {
 		return l.der, l.next, nil
 	}
@@ -91,6 +92,12 @@ func (r *Revoker) CRL(ctx context.Context, id pki.CAID) (der []byte, nextUpdate 
 		return nil, time.Time{}, fmt.Errorf("CRL of CA %q: %w", ca.Name, err)
 	}
 	return l.der, l.next, nil
+}
+
+// sameSigner reports whether a CRL that the one CA has signed can be taken for the other's. What else is known of a CA is
+// not in its CRL, and a new list for no reason would be carried to all who keep one.
+func sameSigner(a, b *pki.CA) bool {
+	return a == b || a.ID == b.ID && a.KeyID == b.KeyID && bytes.Equal(a.Certificate, b.Certificate)
 }
 
 // sign makes a new CRL. The caller holds l.mu.

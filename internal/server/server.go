@@ -60,7 +60,7 @@ func New(ctx context.Context, parts *Parts, listeners *Listeners) (*Server, erro
 	}
 	agents, err := agentsrv.New(agentsrv.Config{
 		Catalog: parts.Catalog, Store: parts.Store, Issuer: parts.Issuer, Nonces: nonces, Now: parts.Now, Random: parts.Random,
-		Logger: parts.Logger, Registerer: parts.Registry, Replica: parts.Replica,
+		CRL: parts.Revoker.CRL, Logger: parts.Logger, Registerer: parts.Registry, Replica: parts.Replica,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("agent server: %w", err)

@@ -75,6 +75,7 @@ type Issuer struct {
 	retired chan *grpc.ClientConn // replaced, to be closed
 	bundle  atomic.Pointer[issuer.Bundle]
 	version atomic.Pointer[string] // the server's word for the bundle
+	lists   atomic.Pointer[lists]  // nil before the server has said anything of CRLs
 
 	mu      sync.Mutex // guards failure; held for assignments only
 	failure error      // why the last contact with the server failed, nil when it did not

@@ -296,11 +296,7 @@ func TestBundleFollows(t *testing.T) {
 	i := s.newIssuer()
 	eventually(t, i.Ready)
 	before := i.Bundle()
-	s.with(func() {
-		s.roots, s.version = append(s.roots, second.RootCert.Raw), "2"
-		close(s.changed)
-		s.changed = make(chan struct{})
-	})
+	s.announce(func() { s.roots, s.version = append(s.roots, second.RootCert.Raw), "2" })
 	eventually(t, func() error {
 		if len(i.Bundle().Roots) != 2 {
 			return errNotYet

@@ -56,6 +56,8 @@ const (
 	// A peer that vanished without a word is noticed after these two.
 	pingEvery   = 10 * time.Second
 	pingTimeout = 3 * time.Second
+	// maxAnswer has room for the CRLs, of which the server sends 8 MiB at most.
+	maxAnswer = 16 << 20
 )
 
 // stayEnrolled enrols, renews at half life, and enrols again when the server has lost us, until ctx ends.
@@ -198,6 +200,7 @@ func (i *Issuer) connect(own *tls.Certificate) (*grpc.ClientConn, error) {
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithIdleTimeout(0), // the next workload should not pay for a handshake
 	}
 	target := "dns:///" + i.config.Server
@@ -284,10 +287,13 @@ func (i *Issuer) watchBundle(ctx context.Context) error {
 			seconds = 0 // whether the server is back is wanted now
 		}
 		asking, cancel := context.WithTimeout(ctx, bundleWait+callTimeout)
-		answer, err := l.client.Bundle(asking, &agentapi.BundleRequest{Version: version, WaitSeconds: seconds})
+		answer, err := l.client.Bundle(asking, &agentapi.BundleRequest{
+			Version: version, WaitSeconds: seconds, WithCrls: true, CrlsVersion: i.lists.Load().known(),
+		})
 		cancel()
 		if err == nil {
 			err = i.setBundle(ctx, answer.GetBundle())
+			i.setLists(ctx, answer.GetCrls())
 		} else {
 			err = i.explain(err)
 		}

@@ -37,7 +37,16 @@ func newMetrics(registerer prometheus.Registerer, i *Issuer) (*metrics, error) {
 		}
 		return 0
 	})
-	for _, c := range []prometheus.Collector{m.requests, m.batch, queue, expiry} {
+	crls := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "certloom_agent_crl_expiry_timestamp_seconds",
+		Help: "When the first of the revocation lists that the Certloom server has sent expires, in Unix time; 0 when there are none.",
+	}, func() float64 {
+		if l := i.lists.Load(); l != nil && l.crls != nil {
+			return float64(l.crls.NextUpdate.Unix())
+		}
+		return 0
+	})
+	for _, c := range []prometheus.Collector{m.requests, m.batch, queue, expiry, crls} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -46,7 +46,8 @@ type server struct {
 	domains  []string
 	roots    [][]byte
 	version  string
-	changed  chan struct{} // closed when the roots change
+	lists    *agentapi.RevocationLists
+	changed  chan struct{} // closed when the roots or lists change
 
 	grpc     *grpc.Server
 	listener *bufconn.Listener
@@ -78,6 +79,15 @@ func (s *server) start() {
 	})))
 	agentapi.RegisterAgentServer(s.grpc, s)
 	go func(g *grpc.Server, l net.Listener) { _ = g.Serve(l) }(s.grpc, s.listener)
+}
+
+// announce changes what agents that wait are told.
+func (s *server) announce(f func()) {
+	s.with(func() {
+		f()
+		close(s.changed)
+		s.changed = make(chan struct{})
+	})
 }
 
 // stop ends the server as a crash would.
@@ -193,9 +203,9 @@ func (s *server) Bundle(ctx context.Context, r *agentapi.BundleRequest) (*agenta
 		return nil, err
 	}
 	s.mu.Lock()
-	changed, version := s.changed, s.version
+	changed, version, lists := s.changed, s.version, s.lists.GetVersion()
 	s.mu.Unlock()
-	if version == r.GetVersion() && r.GetWaitSeconds() > 0 {
+	if version == r.GetVersion() && (lists == "" || lists == r.GetCrlsVersion()) && r.GetWaitSeconds() > 0 {
 		ctx, cancel := context.WithTimeout(ctx, time.Duration(r.GetWaitSeconds())*time.Second)
 		defer cancel()
 		select {
@@ -205,7 +215,11 @@ func (s *server) Bundle(ctx context.Context, r *agentapi.BundleRequest) (*agenta
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &agentapi.BundleResponse{Bundle: &agentapi.TrustBundle{Roots: s.roots, Version: s.version}}, nil
+	answer := &agentapi.BundleResponse{Bundle: &agentapi.TrustBundle{Roots: s.roots, Version: s.version}}
+	if r.GetWithCrls() && s.lists.GetVersion() != r.GetCrlsVersion() {
+		answer.Crls = s.lists
+	}
+	return answer, nil
 }
 
 // newIssuer makes an issuer of the server and runs it until the test ends.

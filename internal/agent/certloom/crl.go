@@ -1,0 +1,105 @@
+package certloom
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/certloom/certloom/internal/agent/issuer"
+	"github.com/certloom/certloom/internal/agentapi"
+	"github.com/certloom/certloom/internal/telemetry"
+)
+
+// lists is what the server has said last of revocation lists.
+type lists struct {
+	version string
+	crls    *issuer.CRLs // nil when it gave none
+}
+
+func (l *lists) known() string {
+	if l == nil {
+		return ""
+	}
+	return l.version
+}
+
+// CRLs implements issuer.CRLSource.
+func (i *Issuer) CRLs() *issuer.CRLs {
+	l := i.lists.Load()
+	if l == nil || l.crls == nil || !i.config.Now().Before(l.crls.NextUpdate) {
+		return nil
+	}
+	return l.crls
+}
+
+// setLists notes what the server says of revocation lists; nil is nothing new. A set that is not good is not used, and is
+// not asked for again: those that were good stay until there is a better one.
+func (i *Issuer) setLists(ctx context.Context, sent *agentapi.RevocationLists) {
+	before := i.lists.Load()
+	switch {
+	case sent == nil || sent.GetVersion() == before.known():
+		return
+	case sent.GetWithheld() != "":
+		i.config.Logger.WarnContext(ctx, "the server sends no revocation lists", telemetry.KeyError, sent.GetWithheld())
+		i.lists.Store(&lists{version: sent.GetVersion()})
+		return
+	}
+	crls, err := readLists(sent.GetCrls(), i.bundle.Load(), i.config.Now())
+	if err != nil {
+		i.config.Logger.ErrorContext(ctx, "revocation lists of the server are not used", telemetry.KeyError, err)
+		i.lists.Store(&lists{version: sent.GetVersion(), crls: i.CRLs()})
+		return
+	}
+	crls.Version = sent.GetVersion()
+	i.lists.Store(&lists{version: sent.GetVersion(), crls: crls})
+	i.config.Logger.InfoContext(ctx, "revocation lists obtained", "lists", len(sent.GetCrls()), "version", crls.Version, "next_update", crls.NextUpdate)
+}
+
+// readLists checks a set. One that a verifier refuses, or without a list of a root, would have all connections of the mesh
+// refused. That there is one of each CA below the roots, only the server can know.
+func readLists(sent [][]byte, bundle *issuer.Bundle, now time.Time) (*issuer.CRLs, error) {
+	var (
+		text   bytes.Buffer
+		parsed []*x509.RevocationList
+		crls   = &issuer.CRLs{}
+	)
+	for _, der := range sent {
+		crl, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return nil, fmt.Errorf("read a revocation list: %w", err)
+		}
+		if !now.Before(crl.NextUpdate) {
+			return nil, fmt.Errorf("the revocation list of %q ended at %s", crl.Issuer, crl.NextUpdate.UTC().Format(time.RFC3339))
+		}
+		if crls.NextUpdate.IsZero() || crl.NextUpdate.Before(crls.NextUpdate) {
+			crls.NextUpdate = crl.NextUpdate
+		}
+		parsed = append(parsed, crl)
+		if err := pem.Encode(&text, &pem.Block{Type: "X509 CRL", Bytes: der}); err != nil {
+			return nil, fmt.Errorf("write revocation lists: %w", err)
+		}
+	}
+	crls.PEM = text.String()
+	return crls, checkRoots(parsed, bundle, now)
+}
+
+// checkRoots checks that each root that has not expired has signed a list.
+func checkRoots(parsed []*x509.RevocationList, bundle *issuer.Bundle, now time.Time) error {
+	if bundle == nil {
+		return errors.New("the trust bundle is not known yet")
+	}
+	for _, root := range bundle.Roots {
+		signed := now.After(root.NotAfter)
+		for _, crl := range parsed {
+			signed = signed || bytes.Equal(crl.RawIssuer, root.RawSubject) && crl.CheckSignatureFrom(root) == nil
+		}
+		if !signed {
+			return fmt.Errorf("root %q of the trust bundle has no revocation list in the set", root.Subject)
+		}
+	}
+	return nil
+}
