@@ -47,6 +47,67 @@ type Request struct {
 	CA         bool      // basicConstraints with cA true was asked for
 }
 
+// Extension is one that a request asks for.
+type Extension struct {
+	ID    []byte // the object identifier, as the content octets of its DER
+	Value []byte
+}
+
+// OID returns the object identifier in dots, for people.
+func (e *Extension) OID() string { return dotted(e.ID) }
+
+// Unverified is what a request says. Whose it is, is not known: nothing may be issued for it before Verify.
+type Unverified struct {
+	request    Request
+	parts      *parts
+	extensions []Extension
+}
+
+// Raw returns the DER that was read.
+func (u *Unverified) Raw() []byte { return u.request.Raw }
+
+// SPKI returns the subject public key info as it was written. It may be no key at all.
+func (u *Unverified) SPKI() []byte { return u.request.SPKI }
+
+// CommonName returns what Request.CommonName will be.
+func (u *Unverified) CommonName() string { return u.request.CommonName }
+
+// Names returns what Request.Names will be.
+func (u *Unverified) Names() pki.Names { return u.request.Names }
+
+// Extensions returns the extensions that are asked for.
+func (u *Unverified) Extensions() []Extension { return u.extensions }
+
+// Verify checks the key and that it signed the request. It refuses as Parse does.
+func (u *Unverified) Verify() (*Request, error) {
+	request := u.request
+	request.Hash, request.SPKIHash = sha256.Sum256(request.Raw), sha256.Sum256(request.SPKI)
+	if err := request.readKey(); err != nil {
+		return nil, err
+	}
+	if err := u.parts.checkSignature(request.PublicKey); err != nil {
+		return nil, err
+	}
+	return &request, nil
+}
+
+// Read reads a request and neither its key nor its signature, for those who hand it to somebody else who does, and who
+// refuse what is not theirs to hand on. It keeps der, which must not be changed afterwards. It refuses as Parse does.
+func Read(der []byte) (*Unverified, error) {
+	parts, err := split(der)
+	if err != nil {
+		return nil, err
+	}
+	u := &Unverified{request: Request{Raw: der, SPKI: parts.spki}, parts: parts}
+	if err := u.request.readSubject(parts.subject); err != nil {
+		return nil, err
+	}
+	if err := u.readAttributes(parts.attributes); err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
 // Parse reads a request. It keeps der, which must not be changed afterwards.
 //
 // It refuses, with a *fault.Error whose sentence names the field, the value and the rule:
@@ -61,25 +122,12 @@ type Request struct {
 // a name or address that is written twice counts once, as in an order. A trailing dot, a NUL or a character outside ASCII
 // is refused; an IPv4 address in 16 octets becomes the IPv4 address. The same URI twice is refused.
 func Parse(der []byte) (*Request, error) {
-	parts, err := split(der)
+	u, err := Read(der)
 	if err != nil {
 		return nil, err
 	}
-	request := &Request{Raw: der, Hash: sha256.Sum256(der), SPKI: parts.spki, SPKIHash: sha256.Sum256(parts.spki)}
-	if err := request.readSubject(parts.subject); err != nil {
-		return nil, err
-	}
-	if err := request.readAttributes(parts.attributes); err != nil {
-		return nil, err
-	}
 	// What costs most comes last, so that a request that is refused anyhow is refused quickly.
-	if err := request.readKey(); err != nil {
-		return nil, err
-	}
-	if err := parts.checkSignature(request.PublicKey); err != nil {
-		return nil, err
-	}
-	return request, nil
+	return u.Verify()
 }
 
 // parts is a request taken apart.

@@ -1,6 +1,7 @@
 package csr_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -13,6 +14,7 @@ import (
 	"encoding/asn1"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -413,3 +415,61 @@ func create(t testing.TB, template *x509.CertificateRequest, key crypto.Signer) 
 }
 
 func oid(arcs ...int) asn1.ObjectIdentifier { return arcs }
+
+// Read says what Parse says, and leaves key and signature to Verify.
+func TestRead(t *testing.T) {
+	t.Parallel()
+	der := create(t, &x509.CertificateRequest{URIs: uris(workload)}, newECDSA(t, elliptic.P256()))
+	forged := slices.Clone(der)
+	forged[len(forged)-1] ^= 1
+	for name, c := range map[string]struct {
+		der  []byte
+		want fault.Kind
+	}{
+		"accepts/good":        {der: der},
+		"refuses/forged":      {forged, fault.BadCSR},
+		"refuses/another-key": {bytes.Replace(der, spkiOf(t, der), spkiOf(t, create(t, &x509.CertificateRequest{}, newECDSA(t, elliptic.P256()))), 1), fault.BadCSR},
+		"refuses/no-point":    {bytes.Replace(der, spkiOf(t, der)[26:], make([]byte, 65), 1), fault.BadPublicKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			unverified, err := csr.Read(c.der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(pki.Names{URIs: []string{workload}}, unverified.Names()); diff != "" {
+				t.Errorf("names (-want +got):\n%s", diff)
+			}
+			if e := unverified.Extensions(); len(e) != 1 || e[0].OID() != "2.5.29.17" || len(e[0].Value) == 0 {
+				t.Errorf("extensions %v", e)
+			}
+			if !bytes.Equal(unverified.SPKI(), spkiOf(t, c.der)) || !bytes.Equal(unverified.Raw(), c.der) || unverified.CommonName() != "" {
+				t.Error("key, request or common name is another one")
+			}
+			verified, err := unverified.Verify()
+			if c.want != 0 {
+				if !fault.Is(err, c.want) {
+					t.Errorf("error %v, want %s", err, c.want)
+				}
+				return
+			}
+			parsed, parseErr := csr.Parse(c.der)
+			if err != nil || parseErr != nil {
+				t.Fatal(err, parseErr)
+			}
+			if verified.Thumbprint != parsed.Thumbprint || verified.Hash != parsed.Hash || verified.SPKIHash != parsed.SPKIHash {
+				t.Error("Verify and Parse return different requests")
+			}
+		})
+	}
+}
+
+// spkiOf returns the subject public key info of a request that may have no good key.
+func spkiOf(t *testing.T, der []byte) []byte {
+	t.Helper()
+	unverified, err := csr.Read(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return unverified.SPKI()
+}

@@ -1,6 +1,7 @@
 package csr
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 
@@ -13,7 +14,7 @@ import (
 
 // readAttributes reads the content of the attributes. Those that ask for nothing (challengePassword, what
 // Windows says of itself) are ignored.
-func (r *Request) readAttributes(attributes cryptobyte.String) error {
+func (u *Unverified) readAttributes(attributes cryptobyte.String) error {
 	seen := false
 	for !attributes.Empty() {
 		var attribute, oid, values cryptobyte.String
@@ -31,7 +32,7 @@ func (r *Request) readAttributes(attributes cryptobyte.String) error {
 				return bad("CSR has more than one extensionRequest attribute")
 			}
 			seen = true
-			if err := r.readExtensions(values); err != nil {
+			if err := u.readExtensions(values); err != nil {
 				return err
 			}
 		}
@@ -40,12 +41,11 @@ func (r *Request) readAttributes(attributes cryptobyte.String) error {
 }
 
 // readExtensions reads the values of an extensionRequest attribute (RFC 2985 section 5.4.2).
-func (r *Request) readExtensions(values cryptobyte.String) error {
+func (u *Unverified) readExtensions(values cryptobyte.String) error {
 	var extensions cryptobyte.String
 	if !values.ReadASN1(&extensions, asn1.SEQUENCE) || !values.Empty() {
 		return bad("CSR's extensionRequest attribute does not have exactly one value")
 	}
-	var seen []string
 	for !extensions.Empty() {
 		var extension, oid, value cryptobyte.String
 		var critical bool
@@ -53,14 +53,14 @@ func (r *Request) readExtensions(values cryptobyte.String) error {
 			!readCritical(&extension, &critical) || !extension.ReadASN1(&value, asn1.OCTET_STRING) || !extension.Empty() {
 			return bad("CSR's requested extensions cannot be read")
 		}
-		if slices.Contains(seen, string(oid)) {
+		if slices.ContainsFunc(u.extensions, func(e Extension) bool { return bytes.Equal(e.ID, oid) }) {
 			return bad("CSR asks for extension %s more than once", dotted(oid))
 		}
-		seen = append(seen, string(oid))
-		if len(seen) > maxExtensions {
+		u.extensions = append(u.extensions, Extension{ID: oid, Value: value})
+		if len(u.extensions) > maxExtensions {
 			return bad("CSR asks for more than %d extensions", maxExtensions)
 		}
-		if err := r.readExtension(oid, critical, value); err != nil {
+		if err := u.request.readExtension(oid, critical, value); err != nil {
 			return err
 		}
 	}

@@ -47,16 +47,16 @@ func (a *attempt) run(ctx context.Context) (*istio.IstioCertificateResponse, err
 		return nil, signFailure(fault.New(fault.Unavailable, "the trust bundle is not known yet"))
 	}
 	chain, err := s.config.Issuer.Issue(ctx, issuer.Request{
-		CSR: request.Raw, Lifetime: s.lifetime(a.request.GetValidityDuration()), Caller: from,
+		CSR: request.Raw(), Lifetime: s.lifetime(a.request.GetValidityDuration()), Caller: from,
 	})
 	if err != nil {
-		return nil, a.notIssued(err)
+		return nil, a.notIssued(request, err)
 	}
 	checking := s.config.Now()
 	s.metrics.stage(stageIssue, checking.Sub(issuing))
 	// The roots may have changed while the certificate was made: those that are current now count.
 	bundle = s.config.Issuer.Bundle()
-	want := issuer.Wanted{SPKI: request.SPKI, Names: pki.Names{URIs: []string{a.identity.String()}}}
+	want := issuer.Wanted{SPKI: request.SPKI(), Names: pki.Names{URIs: []string{a.identity.String()}}}
 	if _, err := bundle.Check(chain, want, checking); err != nil {
 		return nil, &problem{code: codes.Internal, sentence: notVerified, cause: err}
 	}
@@ -64,16 +64,23 @@ func (a *attempt) run(ctx context.Context) (*istio.IstioCertificateResponse, err
 	return reply(chain, bundle), nil
 }
 
-// notIssued makes the answer to a caller whose certificate the issuer did not issue.
-func (a *attempt) notIssued(err error) *problem {
+// notIssued makes the answer to a caller whose certificate the issuer did not issue. A Verifier may have refused for the
+// CSR's signature: the caller is told what it would have been told here.
+func (a *attempt) notIssued(request *csr.Unverified, err error) *problem {
 	if a.caller.certificate != nil && fault.Is(err, fault.Unauthenticated) {
 		return authFailure(err) // its client certificate was revoked, say
 	}
-	return signFailure(err)
+	answer := signFailure(err)
+	if a.service.upstreamVerifies && (answer.code == codes.PermissionDenied || answer.code == codes.Internal) {
+		if _, bad := request.Verify(); bad != nil {
+			return authFailure(bad)
+		}
+	}
+	return answer
 }
 
 // admit answers who calls, for which identity, and whether the CSR is for just that.
-func (a *attempt) admit(ctx context.Context) (*csr.Request, issuer.Caller, error) {
+func (a *attempt) admit(ctx context.Context) (*csr.Unverified, issuer.Caller, error) {
 	if err := a.authenticate(ctx); err != nil {
 		return nil, issuer.Caller{}, err
 	}
@@ -82,6 +89,9 @@ func (a *attempt) admit(ctx context.Context) (*csr.Request, issuer.Caller, error
 		return nil, issuer.Caller{}, err
 	}
 	request, err := readCSR(a.request.GetCsr(), a.identity.String())
+	if err == nil && !a.service.upstreamVerifies {
+		_, err = request.Verify()
+	}
 	return request, from, err
 }
 

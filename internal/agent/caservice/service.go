@@ -59,6 +59,8 @@ type Service struct {
 	config   Config
 	metrics  *metrics
 	inflight inflight
+	// upstreamVerifies: the issuer verifies the CSRs' signatures, which would cost a fifth of our time.
+	upstreamVerifies bool
 }
 
 // New checks the configuration.
@@ -92,7 +94,8 @@ func New(config Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{config: config, metrics: numbers}, nil
+	verifier, ok := config.Issuer.(issuer.Verifier)
+	return &Service{config: config, metrics: numbers, upstreamVerifies: ok && verifier.VerifiesCSRs()}, nil
 }
 
 // The sentences that callers get: those of istio-csr and istiod, which say nothing.
@@ -116,7 +119,7 @@ func (p *problem) Unwrap() error { return p.cause }
 //
 //  1. who calls: a certificate of the mesh, or a token;
 //  2. for whom: itself, or a workload on its node;
-//  3. the CSR names exactly that identity;
+//  3. the CSR names exactly that identity, and its key signed it (which the issuer verifies when it says so);
 //  4. the issuer issues;
 //  5. what it issued is what was asked for.
 func (s *Service) CreateCertificate(ctx context.Context, r *istio.IstioCertificateRequest) (*istio.IstioCertificateResponse, error) {

@@ -1,6 +1,7 @@
 package caservice_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/certloom/certloom/internal/agent/caservice"
 	"github.com/certloom/certloom/internal/agent/issuer"
+	"github.com/certloom/certloom/internal/csr"
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/testca"
 )
@@ -215,6 +217,49 @@ func TestIssuerFails(t *testing.T) {
 		_, err := l.call(t, ask{token: "web", csr: spiffe(t, web)})
 		check(t, err, codes.Unavailable, notSigned)
 	})
+}
+
+// verifying is a lab whose CA verifies CSRs, as a Certloom server does.
+type verifying struct{ *lab }
+
+func (verifying) VerifiesCSRs() bool { return true }
+
+func (v verifying) Issue(ctx context.Context, r issuer.Request) ([][]byte, error) {
+	if _, err := csr.Parse(r.CSR); err != nil {
+		return nil, fault.Wrap(err, fault.Unauthorized, "the server's profile does not allow it")
+	}
+	return v.lab.Issue(ctx, r)
+}
+
+// Whoever verifies a CSR's signature, callers are told the same.
+func TestSignature(t *testing.T) {
+	t.Parallel()
+	forged := spiffe(t, web)
+	forged[len(forged)-1] ^= 1
+	for name, upstream := range map[string]bool{"here": false, "by-the-issuer": true} {
+		t.Run("refuses/forged-"+name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, func(c *caservice.Config) {
+				if upstream {
+					c.Issuer = verifying{c.Issuer.(*lab)}
+				}
+			})
+			_, err := l.call(t, ask{token: "web", csr: forged})
+			check(t, err, codes.Unauthenticated, notAuthenticated)
+			if len(l.asked) > 0 {
+				t.Error("a CA that verifies nothing was asked")
+			}
+			if len(l.near.told) != 1 || !strings.Contains(l.near.told[0], "signature") {
+				t.Errorf("the Pod is told %q", l.near.told)
+			}
+			if _, err := l.call(t, ask{token: "web", csr: spiffe(t, web)}); err != nil {
+				t.Error(err)
+			}
+			l.issueErr = fault.New(fault.Unauthorized, "x")
+			_, err = l.call(t, ask{token: "web", csr: spiffe(t, web)})
+			check(t, err, codes.PermissionDenied, notSigned)
+		})
+	}
 }
 
 // A certificate that is not what was asked for is not handed out.

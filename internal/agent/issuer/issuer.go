@@ -26,9 +26,15 @@ type Issuer interface {
 	Run(ctx context.Context) error
 }
 
+// Verifier is implemented by issuers whose CA verifies, before it issues, that a CSR was signed by its own key, and refuses
+// the request for good when it was not. Callers of others do that themselves.
+type Verifier interface {
+	VerifiesCSRs() bool
+}
+
 // Request asks for one certificate.
 type Request struct {
-	CSR      []byte // DER, already read and found good
+	CSR      []byte // DER, already read and found good; its signature only where the issuer is no Verifier
 	Lifetime time.Duration
 	Caller   Caller
 }
