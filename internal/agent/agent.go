@@ -115,11 +115,12 @@ func (a *Agent) makePublisher() error {
 const (
 	// requestTimeout bounds a workload's call, which has no deadline of its own.
 	requestTimeout = 10 * time.Second
-	// grace is how long a task may take to stop; calls drain within it.
+	// grace is how long a task may take to stop, besides Settings.ShutdownDelay; calls drain within it.
 	grace = 20 * time.Second
 )
 
-// Run serves until ctx ends. It stops in this order: readiness fails, calls under way end, everything else ends.
+// Run serves until ctx ends. It stops in this order: readiness fails, nobody is served who comes after a while, calls under
+// way end, everything else ends.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.listeners.close()
 	context.AfterFunc(ctx, a.health.drain)
@@ -130,12 +131,34 @@ func (a *Agent) Run(ctx context.Context) error {
 	tasks.Add("issuer", a.issuer.Run)
 	tasks.Add("serving certificate", a.serving.Run)
 	tasks.Add("publisher", a.publisher.Run)
+	delay := a.config.Settings.ShutdownDelay
 	tasks.Add("certificate service", func(ctx context.Context) error {
+		ctx, cancel := later(ctx, delay)
+		defer cancel()
 		return a.service.Serve(ctx, a.listeners.service, a.config.Settings.TLS.apply(a.service.TLS(a.serving.Get)))
 	})
 	a.config.Logger.InfoContext(ctx, "certloom-agent starts", telemetry.KeyAddress, a.listeners.service.Addr().String(),
 		telemetry.KeyCluster, a.config.Settings.ClusterIDs[0], "issuer", a.config.Settings.Issuer, "upstream", a.upstream)
-	return tasks.Run(ctx, grace)
+	return tasks.Run(ctx, grace+delay)
+}
+
+// later returns a context that ends some time after ctx. Who connects through a Service learns only after a moment that a
+// replica is stopping; until then it takes new connections, or their callers would be refused.
+func later(ctx context.Context, delay time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-out.Done(): // it has ended by itself
+		}
+	})
+	return out, func() {
+		stop()
+		cancel()
+	}
 }
 
 // listeners are bound before anything runs, so that an address that is taken ends the start.

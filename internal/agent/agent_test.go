@@ -133,6 +133,44 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
+// An agent that stops says that it is not ready, and takes connections for a while longer.
+func TestShutdownDelay(t *testing.T) {
+	t.Parallel()
+	s := settings(t)
+	s.ShutdownDelay = 2 * time.Second
+	a, err := newAgent(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	readiness := func(want string) func() error {
+		return func() error {
+			if _, text := get(t, s.HealthAddress+"/readyz"); !strings.Contains(text, want) {
+				return fmt.Errorf("/readyz: %s", text)
+			}
+			return nil
+		}
+	}
+	eventually(t, readiness("[+] running"))
+	cancel()
+	stopped := time.Now()
+	eventually(t, readiness("[-] running"))
+	connection, err := net.Dial("tcp", s.ServingAddress)
+	if err != nil {
+		t.Errorf("a new caller is refused while the replica is still known: %v", err)
+	} else {
+		connection.Close()
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if took := time.Since(stopped); took < s.ShutdownDelay {
+		t.Errorf("the agent ended after %s", took)
+	}
+}
+
 // An address that is taken ends the start, and leaves nothing bound.
 func TestAddressTaken(t *testing.T) {
 	t.Parallel()

@@ -45,6 +45,8 @@ type Settings struct {
 	ReadinessPath  string
 	MetricsAddress string
 	Pprof          bool // serve Go profiles beside the metrics
+	// ShutdownDelay is how long new callers are still served after the end has been asked for.
+	ShutdownDelay time.Duration
 
 	LeaseNamespace    string
 	RootMap           string // name of the ConfigMap with the roots
@@ -119,8 +121,11 @@ func (s *Settings) checkLifetimes() []error {
 	if s.Istiod != nil {
 		items = append(items, item{"--istiod-cert-duration", s.Istiod.Lifetime})
 	}
-	const shortest, longest = time.Minute, 10 * 365 * 24 * time.Hour
+	const shortest, longest, longestDelay = time.Minute, 10 * 365 * 24 * time.Hour, 10 * time.Minute
 	var problems []error
+	if s.ShutdownDelay < 0 || s.ShutdownDelay > longestDelay {
+		problems = append(problems, fmt.Errorf("--shutdown-delay: %s is not between 0 and %s", s.ShutdownDelay, longestDelay))
+	}
 	for _, item := range items {
 		if item.value < shortest || item.value > longest {
 			problems = append(problems, fmt.Errorf("%s: %s is not between %s and %s", item.flag, item.value, shortest, longest))

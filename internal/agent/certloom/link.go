@@ -44,13 +44,15 @@ func (l *link) allows(domain string) error {
 }
 
 const (
-	enrolTimeout   = 10 * time.Second
-	firstRetry     = 200 * time.Millisecond
-	longestRetry   = 5 * time.Second
-	retryGrowth    = 2
-	bundleWait     = 10 * time.Second
+	enrolTimeout = 10 * time.Second
+	firstRetry   = 200 * time.Millisecond
+	longestRetry = 5 * time.Second
+	retryGrowth  = 2
+	bundleWait   = 10 * time.Second
+	// longestProbe is how long the server may be back before an agent knows: nobody is sent to an agent that is not ready.
+	longestProbe   = time.Second
 	reconnectFirst = 100 * time.Millisecond
-	reconnectMost  = 2 * time.Second
+	reconnectMost  = longestProbe
 	// retiredFor is how long a connection stays open for calls that are under way after a newer one has replaced it.
 	retiredFor = 2 * callTimeout
 	// A peer that vanished without a word is noticed after these two.
@@ -304,7 +306,7 @@ func (i *Issuer) watchBundle(ctx context.Context) error {
 		if err != nil {
 			i.config.Logger.WarnContext(ctx, "trust bundle not obtained", telemetry.KeyError, err)
 			pause(ctx, wait)
-			wait = min(retryGrowth*wait, longestRetry)
+			wait = min(retryGrowth*wait, longestProbe)
 			continue
 		}
 		wait = firstRetry

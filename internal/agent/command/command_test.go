@@ -52,6 +52,7 @@ func TestMistakes(t *testing.T) {
 		"--readiness-probe-path=x", "--leader-election-namespace=A", "--root-configmap-name=B", "--configmap-namespace-selector=a in",
 		"--max-concurrent-reconciles=0", "--istiod-cert-duration=1s", "--istiod-cert-renew-before=2s", "--istiod-cert-namespace=C",
 		"--istiod-cert-secret=D", "--istiod-cert-key-size=7", "--istiod-cert-istio-revisions=E", "--istiod-cert-additional-dns-names=F",
+		"--shutdown-delay=-1s",
 	)
 	if code != 2 {
 		t.Errorf("exit status %d", code)
@@ -62,7 +63,7 @@ func TestMistakes(t *testing.T) {
 		"serving-tls-curve-preferences", "trust-domain", "cluster-id", "token-audiences", "max-client-certificate-duration",
 		"ca-trusted-node-accounts", "readiness-probe-path", "leader-election-namespace", "root-configmap-name", "configmap-namespace-selector",
 		"max-concurrent-reconciles", "istiod-cert-duration", "istiod-cert-renew-before", "istiod-cert-namespace", "istiod-cert-secret",
-		"istiod-cert-key-algorithm", "istiod-cert-istio-revisions", "istiod-cert-additional-dns-names",
+		"istiod-cert-key-algorithm", "istiod-cert-istio-revisions", "istiod-cert-additional-dns-names", "shutdown-delay",
 	} {
 		if !strings.Contains(text, "error: --"+flag+": ") {
 			t.Errorf("nothing is said of --%s", flag)

@@ -47,6 +47,7 @@ type options struct {
 	healthPath           string
 	metricsPort          int
 	pprof                bool
+	shutdownDelay        time.Duration
 	logLevel, logFormat  string
 	kubeconfig           string
 	kubeQPS              float64
@@ -143,6 +144,8 @@ func (o *options) operationFlags() {
 	f.IntVar(&o.healthPort, "readiness-probe-port", 6060, "port of the readiness and liveness probes")
 	f.StringVar(&o.healthPath, "readiness-probe-path", "/readyz", "path of the readiness probe; the liveness probe's is /livez")
 	f.IntVar(&o.metricsPort, "metrics-port", 9402, "port of /metrics")
+	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second,
+		"how long new callers are still served after SIGTERM, while the Service learns that this replica is not ready")
 	f.BoolVar(&o.pprof, "pprof", false, "serve Go profiles under /debug/pprof/ on the port of /metrics")
 	f.StringVarP(&o.logLevel, "log-level", "v", "info", "debug, info, warn or error; istio-csr's 1 to 5 are taken as well")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -189,7 +192,7 @@ func (o *options) settings() (agent.Settings, []error) {
 		TrustDomain: o.trustDomain, ClusterIDs: append([]string{o.clusterID}, o.clusterAliases...),
 		MaxLifetime: o.maxLifetime, ClientCertificates: o.clientCertificates,
 		TokenReview: o.tokenReview, TokenAudiences: o.audiences, TokenIssuers: o.issuers,
-		HealthAddress: anyHost(o.healthPort), ReadinessPath: o.healthPath, MetricsAddress: anyHost(o.metricsPort), Pprof: o.pprof,
+		HealthAddress: anyHost(o.healthPort), ReadinessPath: o.healthPath, MetricsAddress: anyHost(o.metricsPort), Pprof: o.pprof, ShutdownDelay: o.shutdownDelay,
 		Namespace: o.namespace, ServiceAccount: o.account, Pod: o.pod, Node: o.node,
 	}
 	s.Certloom.CredentialFile, s.ACME.CredentialFile = o.credentialFile, o.credentialFile
