@@ -7,6 +7,7 @@ replace github.com/certloom/certloom => ../..
 require (
 	github.com/cert-manager/cert-manager v1.21.2
 	github.com/go-acme/lego/v5 v5.6.0
+	github.com/grpc-ecosystem/go-grpc-middleware/v2 v2.3.3
 	github.com/mholt/acmez/v3 v3.1.7
 	github.com/miekg/dns v1.1.73
 	golang.org/x/sync v0.25.0

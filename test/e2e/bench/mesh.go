@@ -59,7 +59,7 @@ func benchMesh(ctx context.Context, s *session, o options) {
 		}
 	}
 	for range o.rounds {
-		must(s, inParallel(allWorkloads, func(i int) error {
+		must(s, inParallel(s, allWorkloads, func(i int) error {
 			workloads[i].renewToken(ctx, s, cluster)
 			return nil
 		}))

@@ -23,7 +23,7 @@ import (
 const (
 	workloadNamespace = "bench"
 	workloadPrefix    = "spiffe://cluster.local/ns/" + workloadNamespace + "/sa/"
-	// maker is how many objects are made in the API server at once.
+	// makers is how many objects are made in the API server at once.
 	makers = 16
 	// day is the lifetime that Istio's agents ask for.
 	day = 24 * 60 * 60
@@ -43,7 +43,7 @@ type workload struct {
 func makeWorkloads(ctx context.Context, s *session, cluster *testbed.Cluster, n int, each func(i int) int) []*workload {
 	cluster.Kubectl(ctx, s, "create", "namespace", workloadNamespace)
 	all := make([]*workload, n)
-	must(s, inParallel(n, func(i int) error {
+	must(s, inParallel(s, n, func(i int) error {
 		name := fmt.Sprintf("workload-%04d", i)
 		w := &workload{
 			id:      workloadPrefix + name,
@@ -65,11 +65,11 @@ func makeWorkloads(ctx context.Context, s *session, cluster *testbed.Cluster, n 
 }
 
 // inParallel calls f for each number below n.
-func inParallel(n int, f func(i int) error) error {
+func inParallel(s *session, n int, f func(i int) error) error {
 	var tasks errgroup.Group
 	tasks.SetLimit(makers)
 	for i := range n {
-		tasks.Go(func() error { return f(i) })
+		tasks.Go(func() error { return guard(func() error { return f(i) }, s.note) })
 	}
 	return tasks.Wait()
 }
