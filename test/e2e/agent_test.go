@@ -38,8 +38,8 @@ func newField(t *testing.T) *field {
 	f.cluster.Kubectl(t.Context(), t, "create", "namespace", "demo")
 	f.cluster.Kubectl(t.Context(), t, "create", "namespace", "istio-system")
 	f.agents = map[string]*testbed.Agent{
-		"local":  testbed.StartAgent(t.Context(), t, f.cluster, f.server, "--ca-trusted-node-accounts=istio-system/ztunnel", "--enable-client-cert-authenticator"),
-		"review": testbed.StartAgent(t.Context(), t, f.cluster, f.server, "--token-review"),
+		"local":  testbed.StartAgent(t.Context(), t, f.cluster, f.server, "--ca-trusted-node-accounts=istio-system/ztunnel"),
+		"review": testbed.StartAgent(t.Context(), t, f.cluster, f.server, "--token-review", "--enable-client-cert-authenticator=false"),
 	}
 	f.callers = map[string]*testbed.Caller{}
 	for name, agent := range f.agents {
@@ -67,6 +67,8 @@ func TestAgent(t *testing.T) {
 	t.Run("csr", f.testRequests)
 	t.Run("impersonation", f.testImpersonation)
 	t.Run("client-certificate", f.testClientCertificate)
+	t.Run("revoked-certificate", f.testRevokedCertificate)
+	t.Run("other-ca", f.testOtherCA)
 	t.Run("inventory", f.testInventory)
 	t.Run("root-configmap", f.testRootMap)
 	t.Run("istiod-secret", f.testIstiodSecret)

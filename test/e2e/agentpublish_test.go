@@ -125,11 +125,7 @@ func (f *field) testClientCertificate(t *testing.T) {
 	key := newECKey(t)
 	token := f.cluster.Token(t.Context(), t, account, pod, "istio-ca")
 	chain := f.create(t, f.callers["local"], testbed.Ask{Token: token, CSR: requestWith(t, key, id)}, codes.OK)
-	own := tls.Certificate{PrivateKey: key}
-	for _, element := range chain[:len(chain)-1] {
-		block, _ := pem.Decode([]byte(element))
-		own.Certificate = append(own.Certificate, block.Bytes)
-	}
+	own := keyPair(t, key, chain)
 	known := f.agents["local"].Connect(t, own)
 	f.checkLayout(t, f.create(t, known, testbed.Ask{CSR: spiffeRequest(t, id), Seconds: 86400}, codes.OK), id)
 	f.create(t, known, testbed.Ask{CSR: spiffeRequest(t, id+"x")}, codes.Unauthenticated)
