@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/certloom/certloom/internal/agent/caservice"
 	"github.com/certloom/certloom/internal/agent/cluster"
@@ -26,8 +27,10 @@ import (
 type Config struct {
 	Settings Settings
 	Kube     kubernetes.Interface
-	Now      func() time.Time
-	Random   io.Reader
+	// Connect makes clients of the API servers of remote clusters; nil where there are none.
+	Connect func(config *rest.Config) (kubernetes.Interface, error)
+	Now     func() time.Time
+	Random  io.Reader
 	// Jitter returns a number in [0, 1), different each time.
 	Jitter func() float64
 	Logger *slog.Logger
@@ -128,6 +131,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	tasks.Add("metrics", a.health.serveMetrics(a.listeners.metrics))
 	tasks.Add("health", a.health.serveHealth(a.listeners.health))
 	tasks.Add("cluster", a.own.Run)
+	tasks.Add("remote clusters", a.clusters.Run)
 	tasks.Add("issuer", a.issuer.Run)
 	tasks.Add("serving certificate", a.serving.Run)
 	tasks.Add("publisher", a.publisher.Run)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"strings"
 	"time"
 
@@ -31,11 +30,13 @@ type Settings struct {
 	ServingLifetime time.Duration
 	TLS             TLSSettings
 
-	TrustDomain        string
-	ClusterIDs         []string // the first is our name, the others are accepted too
-	MaxLifetime        time.Duration
-	ClientCertificates bool
-	NodeAccounts       []caservice.NodeAccount
+	TrustDomain string
+	ClusterIDs  []string // the first is our name, the others are accepted too
+	// RemoteClustersNamespace has the Secrets with the kubeconfigs of remote clusters; "" where there are none.
+	RemoteClustersNamespace string
+	MaxLifetime             time.Duration
+	ClientCertificates      bool
+	NodeAccounts            []caservice.NodeAccount
 
 	TokenReview    bool
 	TokenAudiences []string
@@ -102,12 +103,10 @@ func (s *Settings) Check() error {
 			bad("--serving-certificate-dns-names: %q is not a DNS name in lower case", name)
 		}
 	}
-	if len(s.ClusterIDs) == 0 || !clusterName().MatchString(s.ClusterIDs[0]) {
-		bad("--cluster-id: %q does not begin with a name of 1 to 63 letters, digits, dots, hyphens and underscores", s.ClusterIDs)
-	}
 	if len(s.TokenAudiences) == 0 {
 		bad("--token-audiences: at least one audience is needed")
 	}
+	problems = append(problems, s.checkClusters()...)
 	problems = append(problems, s.checkLifetimes()...)
 	return errors.Join(append(problems, s.checkPublished()...)...)
 }
@@ -169,6 +168,3 @@ func (s *Settings) checkPublished() []error {
 	}
 	return problems
 }
-
-// clusterName is what the server accepts as the name of a cluster (agent.proto).
-func clusterName() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`) }

@@ -100,7 +100,7 @@ func run(ctx context.Context, config Config, o *options) error {
 	}
 	klog.SetSlogLogger(logger.With(telemetry.KeyComponent, "client-go"))
 	running, err := agent.New(ctx, agent.Config{
-		Settings: settings, Kube: client, Now: config.Now, Random: config.Random, Jitter: rand.Float64, Logger: logger,
+		Settings: settings, Kube: client, Connect: o.connect, Now: config.Now, Random: config.Random, Jitter: rand.Float64, Logger: logger,
 	})
 	if err != nil {
 		return usageError{err}
@@ -124,6 +124,11 @@ func (o *options) client() (kubernetes.Interface, error) {
 	} else if config, err = clientcmd.BuildConfigFromFlags("", o.kubeconfig); err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
+	return o.connect(config)
+}
+
+// connect makes a client of an API server, with the limits that the flags say for each of them.
+func (o *options) connect(config *rest.Config) (kubernetes.Interface, error) {
 	config.QPS, config.Burst = float32(o.kubeQPS), o.kubeBurst
 	if o.unlimited {
 		config.QPS, config.Burst = -1, -1

@@ -52,7 +52,7 @@ func TestMistakes(t *testing.T) {
 		"--readiness-probe-path=x", "--leader-election-namespace=A", "--root-configmap-name=B", "--configmap-namespace-selector=a in",
 		"--max-concurrent-reconciles=0", "--istiod-cert-duration=1s", "--istiod-cert-renew-before=2s", "--istiod-cert-namespace=C",
 		"--istiod-cert-secret=D", "--istiod-cert-key-size=7", "--istiod-cert-istio-revisions=E", "--istiod-cert-additional-dns-names=F",
-		"--shutdown-delay=-1s",
+		"--shutdown-delay=-1s", "--remote-clusters-namespace=G",
 	)
 	if code != 2 {
 		t.Errorf("exit status %d", code)
@@ -64,6 +64,7 @@ func TestMistakes(t *testing.T) {
 		"ca-trusted-node-accounts", "readiness-probe-path", "leader-election-namespace", "root-configmap-name", "configmap-namespace-selector",
 		"max-concurrent-reconciles", "istiod-cert-duration", "istiod-cert-renew-before", "istiod-cert-namespace", "istiod-cert-secret",
 		"istiod-cert-key-algorithm", "istiod-cert-istio-revisions", "istiod-cert-additional-dns-names", "shutdown-delay",
+		"remote-clusters-namespace",
 	} {
 		if !strings.Contains(text, "error: --"+flag+": ") {
 			t.Errorf("nothing is said of --%s", flag)
@@ -92,8 +93,10 @@ func TestMistakesACME(t *testing.T) {
 		want []string // flags of which something is said
 	}{
 		"several": {
-			[]string{"--acme-directory=http://a", "--acme-email=x", "--acme-account-secret=A", "--acme-account-namespace=B", "--root-ca-file=" + key,
-				"--acme-ca-file=" + key, "--acme-max-concurrent-orders=0"},
+			[]string{
+				"--acme-directory=http://a", "--acme-email=x", "--acme-account-secret=A", "--acme-account-namespace=B", "--root-ca-file=" + key,
+				"--acme-ca-file=" + key, "--acme-max-concurrent-orders=0",
+			},
 			[]string{"acme-directory", "acme-email", "acme-account-secret", "acme-account-namespace", "root-ca-file", "acme-ca-file", "acme-max-concurrent-orders"},
 		},
 		"no-root":        {[]string{"--root-ca-file="}, []string{"root-ca-file"}},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/certloom/certloom/internal/agent"
 	"github.com/certloom/certloom/internal/agent/caservice"
@@ -38,6 +39,7 @@ type options struct {
 	trustDomain          string
 	clusterID            string
 	clusterAliases       []string
+	remoteClusters       string
 	maxLifetime          time.Duration
 	clientCertificates   bool
 	nodeAccounts         []string
@@ -102,6 +104,9 @@ func (o *options) callerFlags(env func(string) string) {
 	f.StringVar(&o.trustDomain, "trust-domain", "cluster.local", "trust domain of the mesh")
 	f.StringVar(&o.clusterID, "cluster-id", "Kubernetes", "name of this cluster, as in Istio's global.multiCluster.clusterName")
 	f.StringSliceVar(&o.clusterAliases, "cluster-id-aliases", nil, "other names by which callers may know this cluster")
+	f.StringVar(&o.remoteClusters, "remote-clusters-namespace", "",
+		"namespace of Secrets with the kubeconfigs of remote clusters whose workloads may call, such as istio-system; "+
+			"they are those that \"istioctl create-remote-secret\" makes, with label istio/multiCluster=true (default: none)")
 	f.StringSliceVar(&o.audiences, "token-audiences", audiences, "accepted audiences of tokens (TOKEN_AUDIENCES)")
 	f.StringSliceVar(&o.issuers, "token-issuers", nil, "accepted issuers of tokens besides the one that the API server names")
 	f.BoolVar(&o.tokenReview, "token-review", false, "ask the API server about each token instead of verifying it here")
@@ -189,7 +194,7 @@ func (o *options) settings() (agent.Settings, []error) {
 	s := agent.Settings{
 		Issuer: o.issuer, RootCAFile: o.rootCAFile, Certloom: o.certloom, ACME: o.acme,
 		ServingAddress: o.servingAddress, ServingNames: o.servingNames, ServingLifetime: o.servingLifetime,
-		TrustDomain: o.trustDomain, ClusterIDs: append([]string{o.clusterID}, o.clusterAliases...),
+		TrustDomain: o.trustDomain, ClusterIDs: append([]string{o.clusterID}, o.clusterAliases...), RemoteClustersNamespace: o.remoteClusters,
 		MaxLifetime: o.maxLifetime, ClientCertificates: o.clientCertificates,
 		TokenReview: o.tokenReview, TokenAudiences: o.audiences, TokenIssuers: o.issuers,
 		HealthAddress: anyHost(o.healthPort), ReadinessPath: o.healthPath, MetricsAddress: anyHost(o.metricsPort), Pprof: o.pprof, ShutdownDelay: o.shutdownDelay,
@@ -239,7 +244,8 @@ func nodeAccounts(list []string) ([]caservice.NodeAccount, error) {
 	accounts := make([]caservice.NodeAccount, 0, len(list))
 	for _, item := range list {
 		namespace, name, ok := strings.Cut(item, "/")
-		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+		// istio-csr drops a bad entry with a line in its log; a mistake here would show only when ztunnel is refused.
+		if !ok || len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0 {
 			return nil, fmt.Errorf("%q is not NAMESPACE/SERVICEACCOUNT", item)
 		}
 		accounts = append(accounts, caservice.NodeAccount{Namespace: namespace, Name: name})
