@@ -197,7 +197,7 @@ func readAtMost(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the roots: %w", err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	raw, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the roots: %w", err)

@@ -25,8 +25,8 @@ type Pebble struct {
 }
 
 // StartPebble starts it. Accounts need its credential; validations resolve names with that DNS server and ask http-01
-// on that port.
-func StartPebble(ctx context.Context, t T, resolver string, httpPort int) *Pebble {
+// on that port. Variables such as PEBBLE_AUTHZREUSE=100 change how mean it is.
+func StartPebble(ctx context.Context, t T, resolver string, httpPort int, variables ...string) *Pebble {
 	t.Helper()
 	built := ensure(ctx, t, "pebble")
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
@@ -47,7 +47,7 @@ func StartPebble(ctx context.Context, t T, resolver string, httpPort int) *Pebbl
 	}
 	p.process = Start(t, Program{
 		Name: "pebble", Path: filepath.Join(built["pebble"], "bin", "pebble"), Dir: dir,
-		Env:  []string{"PEBBLE_WFE_NONCEREJECT=30", "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0"},
+		Env:  append([]string{"PEBBLE_WFE_NONCEREJECT=30", "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0"}, variables...),
 		Args: []string{"-strict", "-config", filepath.Join(dir, "pebble.json"), "-dnsserver", resolver},
 	})
 	client, err := TrustingClient(p.CAFile)
