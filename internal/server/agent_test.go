@@ -115,7 +115,9 @@ func TestDevServesAgents(t *testing.T) {
 		t.Errorf("inventory has %+v", page)
 	}
 	_, _, metrics := d.get(t, d.health+"/metrics")
-	if want := `certloom_agentapi_items_total{code="OK"} 1`; !strings.Contains(metrics, want) {
-		t.Errorf("%q is missing", want)
+	for _, want := range []string{`certloom_agentapi_items_total{code="OK"} 1`, `certloom_certificates_live{ca="issuing",root="root"} `} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("%q is missing", want)
+		}
 	}
 }

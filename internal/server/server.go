@@ -72,6 +72,11 @@ func New(ctx context.Context, parts *Parts, listeners *Listeners) (*Server, erro
 	if err := registerExpiry(parts.Registry, parts.Catalog.Snapshot); err != nil {
 		return nil, err
 	}
+	living, err := newLive(parts)
+	if err != nil {
+		return nil, err
+	}
+	s.tasks.Add("live certificates", living.Run)
 	s.addTasks(ring, own, acmeServer, agents, public, checks)
 	return s, nil
 }

@@ -90,7 +90,7 @@ func (t *tx) recordAll(ctx context.Context, ops []*operation) error {
 	if err := t.updateIdentities(ctx, records); err != nil {
 		return err
 	}
-	if err := t.count(ctx, "certificates", n); err != nil {
+	if err := t.countAll(ctx, issuedCounts(records)); err != nil {
 		return err
 	}
 	if fresh > 0 {

@@ -29,6 +29,7 @@ type statementTexts struct {
 	claimIdentities  texts
 	updateIdentities texts
 	chains           texts
+	counters         texts
 }
 
 func newStatementTexts(d *dialect) *statementTexts {
@@ -41,6 +42,7 @@ func newStatementTexts(d *dialect) *statementTexts {
 			` ON CONFLICT (name) DO NOTHING RETURNING id, name, newest`),
 		updateIdentities: d.rowsText(updateIdentity+` VALUES `, identityWidth, updateIdentityConflict),
 		chains:           d.chainTexts(),
+		counters:         d.rowsText(addCounter+` VALUES `, counterWidth, addCounterConflict),
 	}
 }
 

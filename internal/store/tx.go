@@ -166,10 +166,5 @@ func (t *tx) event(ev audit.Event) {
 
 // count adds to a counter, in the slot of this writer.
 func (t *tx) count(ctx context.Context, name string, delta int64) error {
-	_, err := t.change(ctx, `INSERT INTO counter (name, slot, value) VALUES ($1, $2, $3)
-		ON CONFLICT (name, slot) DO UPDATE SET value = counter.value + excluded.value`, name, t.session.slot, delta)
-	if err != nil {
-		return fmt.Errorf("count %s: %w", name, err)
-	}
-	return nil
+	return t.countAll(ctx, []counted{{name, delta}})
 }

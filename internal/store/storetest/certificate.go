@@ -290,6 +290,42 @@ func testStats(t *testing.T, s *store.Store) {
 	equal(t, "stats", pki.Stats{Certificates: 3, Identities: 2, Accounts: 1, Orders: 1}, stats)
 }
 
+// What has expired is not counted any more, within the time that a step has.
+func testLive(t *testing.T, s *store.Store) {
+	const step = 512 * time.Second
+	f := Seed(t, s)
+	other := NewCA(t, "other")
+	check(t, s.CreateCA(t.Context(), &other, &pki.SealedKey{ID: other.KeyID}, Event(audit.CACreate)))
+	lives := []time.Duration{time.Hour, time.Hour + time.Second, 2 * time.Hour, 24 * time.Hour, 400 * 24 * time.Hour}
+	for i, life := range lives {
+		c := f.NewCertificate(t, fmt.Sprintf("%d.example", i), Now())
+		c.NotAfter = Now().Add(life)
+		f.Record(t, c)
+	}
+	elsewhere := f.NewCertificate(t, "elsewhere.example", Now())
+	elsewhere.CAID = other.ID
+	f.Record(t, elsewhere)
+	live := func(ca pki.CAID, after time.Duration) int64 {
+		n, err := s.LiveCertificates(t.Context(), ca, Now().Add(after))
+		check(t, err)
+		return n
+	}
+	for after, want := range map[time.Duration]int64{
+		0: 5, time.Hour: 5, time.Hour + time.Second + step: 3, 2*time.Hour + step: 2, 24*time.Hour + step: 1, 401 * 24 * time.Hour: 0,
+	} {
+		equal(t, "live after "+after.String(), want, live(f.CA.ID, after))
+	}
+	equal(t, "live of the other CA", int64(1), live(other.ID, 0))
+	equal(t, "live of no CA", int64(0), live("nobody", 0))
+	check(t, s.ForgetExpired(t.Context(), f.CA.ID, Now().Add(48*time.Hour+2*step)))
+	equal(t, "live of what expired", int64(1), live(f.CA.ID, 0)) // of 400 days
+	equal(t, "live later", int64(1), live(f.CA.ID, 48*time.Hour))
+	equal(t, "live of the other CA", int64(1), live(other.ID, 0))
+	stats, err := s.Stats(t.Context())
+	check(t, err)
+	equal(t, "certificates", int64(6), stats.Certificates)
+}
+
 func testReopen(t *testing.T, db Database) {
 	s := db.Open(t)
 	f := Seed(t, s)

@@ -45,6 +45,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"refused without a trace":  testRefusalLeavesNothing,
 		"nonces":                   testNonces,
 		"stats":                    testStats,
+		"live certificates":        testLive,
 		"ended context":            testContext,
 		"closed":                   testClosed,
 	}
