@@ -60,24 +60,6 @@ func NewLocal(keys *Keys, cluster Cluster, audiences []string, now func() time.T
 // Ready returns nil when tokens can be verified.
 func (l *Local) Ready() error { return l.keys.Ready() }
 
-// object is a reference in the claims.
-type object struct {
-	Name string `json:"name"`
-	UID  string `json:"uid"`
-}
-
-// claims are those of a ServiceAccount token (k8s.io/kubernetes/pkg/serviceaccount/claims.go).
-type claims struct {
-	jwt.Claims
-	Kubernetes struct {
-		Namespace      string  `json:"namespace"`
-		ServiceAccount object  `json:"serviceaccount"`
-		Pod            *object `json:"pod"`
-		Node           *object `json:"node"`
-		Secret         *object `json:"secret"`
-	} `json:"kubernetes.io"`
-}
-
 // algorithms returns those that API servers sign with. None of them is symmetric, so a public key cannot be mistaken
 // for a shared secret.
 func algorithms() []jose.SignatureAlgorithm {
@@ -226,7 +208,11 @@ func (l *Local) checkObjects(ctx context.Context, c *claims) error {
 		// To look at Secrets, the agent would have to be allowed to read those of the whole cluster.
 		return refuse("the token is bound to Secret %.200q; only tokens that are bound to a Pod or to nothing are verified here", k.Secret.Name)
 	case k.Pod == nil && k.Node != nil:
+		// A workload's token is bound to its Pod. One of a node would cost a watch of all nodes, and says of no Pod that it exists.
 		return refuse("the token is bound to node %.200q; only tokens that are bound to a Pod or to nothing are verified here", k.Node.Name)
+	case k.Pod == nil && len(k.others) > 0:
+		// An object that newer API servers bind tokens to: they look whether it still exists.
+		return refuse("the token is bound to something else, %.200q; only tokens that are bound to a Pod or to nothing are verified here", k.others)
 	case k.Pod == nil:
 		return nil
 	}

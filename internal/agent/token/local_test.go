@@ -20,6 +20,11 @@ func TestLocalAccepts(t *testing.T) {
 	unbound := map[string]any{"kubernetes.io": map[string]any{
 		"namespace": "demo", "serviceaccount": map[string]any{"name": "web", "uid": "account-1"},
 	}}
+	// What newer API servers may say beside the Pod that a token is bound to: as they did with its node.
+	news := map[string]any{"kubernetes.io": map[string]any{
+		"namespace": "demo", "serviceaccount": map[string]any{"name": "web", "uid": "account-1"}, "warnafter": 1,
+		"pod": map[string]any{"name": "web-0", "uid": "pod-1"}, "node": map[string]any{"name": "node-1"}, "zone": "a",
+	}}
 	for name, c := range map[string]struct {
 		algorithm jose.SignatureAlgorithm
 		claims    map[string]any
@@ -31,6 +36,7 @@ func TestLocalAccepts(t *testing.T) {
 		"audience-of-many":  {jose.ES256, map[string]any{"aud": []string{"x", "istio-ca"}}, want},
 		"audience-a-string": {jose.ES256, map[string]any{"aud": "istio-ca"}, want},
 		"within-leeway":     {jose.ES256, map[string]any{"exp": now().Add(-59 * time.Second).Unix()}, want},
+		"news-of-the-pod":   {jose.ES256, news, want},
 		"bound-to-nothing":  {jose.ES256, unbound, token.Subject{Namespace: "demo", ServiceAccount: "web"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,6 +88,7 @@ func TestLocalRefuses(t *testing.T) {
 		"no-kubernetes":     {s.sign(t, claims(map[string]any{"kubernetes.io": nil}), nil), "subject"},
 		"unknown-critical":  {s.sign(t, claims(nil), map[jose.HeaderKey]any{"crit": []string{"x"}, "x": true}), "signature"},
 		"bound-to-secret":   {s.sign(t, claims(bound("secret", "s")), nil), "Secret"},
+		"bound-to-webhook":  {s.sign(t, claims(bound("validatingwebhookconfiguration", "w")), nil), "validatingwebhookconfiguration"},
 		"bound-to-node":     {s.sign(t, claims(bound("node", "n")), nil), "node"},
 		"pod-with-other-id": {s.sign(t, claims(bound("pod", "web-0")), nil), "created again"},
 		"pod-that-is-gone":  {s.sign(t, claims(bound("pod", "web-9")), nil), "does not exist"},
