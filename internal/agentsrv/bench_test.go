@@ -3,7 +3,9 @@ package agentsrv_test
 import (
 	"fmt"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/certloom/certloom/internal/agentapi"
 )
@@ -48,11 +50,20 @@ func benchmarkIssue(b *testing.B, callers, size int) {
 		})
 	}
 	b.ResetTimer()
+	cpu := processorTime(b)
 	calls := (b.N + size - 1) / size
 	for range calls {
 		next <- struct{}{}
 	}
 	close(next)
 	wait.Wait()
+	b.ReportMetric(float64((processorTime(b)-cpu).Microseconds())/float64(calls*size), "cpu-us/certificate")
 	b.ReportMetric(float64(calls*size)/b.Elapsed().Seconds(), "certificates/s")
+}
+
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage syscall.Rusage
+	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

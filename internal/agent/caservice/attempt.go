@@ -3,7 +3,6 @@ package caservice
 import (
 	"context"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
@@ -114,7 +113,7 @@ func (s *Service) lifetime(seconds int64) time.Duration {
 func reply(chain [][]byte, bundle *issuer.Bundle) *istio.IstioCertificateResponse {
 	elements := make([]string, 0, len(chain)+1)
 	for _, der := range chain {
-		elements = append(elements, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+		elements = append(elements, encodePEM(der))
 	}
 	return &istio.IstioCertificateResponse{CertChain: append(elements, bundle.PEM)}
 }

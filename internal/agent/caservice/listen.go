@@ -20,10 +20,12 @@ import (
 
 // Limits of the listener: no peer may hold much for nothing.
 const (
-	maxMessage       = 1 << 20 // readCSR refuses what is far below
-	maxHeader        = 64 << 10
-	maxStreams       = 100 // of a connection; a workload has one call at a time
-	bufferSize       = 4 << 10
+	maxMessage = 1 << 20 // readCSR refuses what is far below
+	maxHeader  = 64 << 10
+	maxStreams = 100 // of a connection; a workload has one call at a time
+	bufferSize = 4 << 10
+	// windowSize is HTTP/2's usual one. gRPC would measure for a larger one, with a ping and its answer for nearly each call.
+	windowSize       = 64 << 10
 	handshakeTimeout = 10 * time.Second
 	// A workload calls twice an hour. Its client connects again by itself, perhaps to another replica.
 	maxIdle = 15 * time.Minute
@@ -54,6 +56,7 @@ func (s *Service) Serve(ctx context.Context, listener net.Listener, secure *tls.
 		grpc.Creds(credentials.NewTLS(secure)), grpc.UnaryInterceptor(s.contain),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxHeaderListSize(maxHeader), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize),
+		grpc.StaticStreamWindowSize(windowSize), grpc.StaticConnWindowSize(windowSize),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle, Time: pingEvery, Timeout: handshakeTimeout}),

@@ -58,6 +58,9 @@ const (
 	// A peer that vanished without a word is noticed after these two.
 	pingEvery   = 10 * time.Second
 	pingTimeout = 3 * time.Second
+	// windowSize has room for the answers to some full batches. gRPC would measure for one, with a ping and its answer for
+	// nearly each call.
+	windowSize = 1 << 20
 	// maxAnswer has room for the CRLs, of which the server sends 8 MiB at most.
 	maxAnswer = 16 << 20
 )
@@ -201,6 +204,7 @@ func (i *Issuer) connect(own *tls.Certificate) (*grpc.ClientConn, error) {
 			MinConnectTimeout: callTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
+		grpc.WithStaticStreamWindowSize(windowSize), grpc.WithStaticConnWindowSize(windowSize),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithIdleTimeout(0), // the next workload should not pay for a handshake
