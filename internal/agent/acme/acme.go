@@ -78,7 +78,7 @@ type Issuer struct {
 	config  Config
 	metrics *metrics
 	store   store
-	queue   *queue
+	queue   *issuer.Queue
 	gate    *gate
 	session atomic.Pointer[session] // nil before the account is known; the last one stays
 	// transport and its roots are used by connect only, which nothing else runs at the same time.
@@ -126,7 +126,7 @@ func New(config Config) (*Issuer, error) {
 	}
 	i := &Issuer{
 		config: config, store: store{secrets: config.Secrets, name: config.Secret, random: config.Random},
-		queue: newQueue(config.Concurrency), gate: newGate(config.Now), doubted: make(chan struct{}, 1),
+		queue: issuer.NewQueue("the ACME CA", config.Concurrency), gate: newGate(config.Now), doubted: make(chan struct{}, 1),
 	}
 	var err error
 	i.metrics, err = newMetrics(config.Registerer, i)

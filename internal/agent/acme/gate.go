@@ -1,10 +1,8 @@
 package acme
 
 import (
-	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/certloom/certloom/internal/fault"
@@ -109,45 +107,4 @@ func (g *gate) paused() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.now().Before(g.until)
-}
-
-const (
-	// queueFactor is how many callers may wait for each order that can be under way.
-	queueFactor = 16
-	// longestQueued is how long a caller waits for its turn; what is left of its ten seconds is for the order.
-	longestQueued = 5 * time.Second
-)
-
-// queue bounds how much is asked of the CA at once, and how many wait.
-type queue struct {
-	turns   chan struct{}
-	waiting atomic.Int64
-}
-
-func newQueue(concurrency int) *queue { return &queue{turns: make(chan struct{}, concurrency)} }
-
-// enter waits for a turn; leave must be called at its end. It fails at once when too many wait, and soon when the CA does not
-// keep up.
-func (q *queue) enter(ctx context.Context) (leave func(), err error) {
-	leave = func() { <-q.turns }
-	select {
-	case q.turns <- struct{}{}:
-		return leave, nil
-	default:
-	}
-	most := int64(queueFactor * cap(q.turns))
-	defer q.waiting.Add(-1)
-	if q.waiting.Add(1) > most {
-		return nil, fault.New(fault.RateLimited, "%d requests wait for the ACME CA already", most)
-	}
-	timer := time.NewTimer(longestQueued)
-	defer timer.Stop()
-	select {
-	case q.turns <- struct{}{}:
-		return leave, nil
-	case <-timer.C:
-		return nil, fault.New(fault.RateLimited, "the ACME CA does not keep up: no turn within %s", longestQueued)
-	case <-ctx.Done():
-		return nil, fault.Wrap(context.Cause(ctx), fault.RateLimited, "the ACME CA does not keep up: no turn in time")
-	}
 }

@@ -26,11 +26,11 @@ func newMetrics(registerer prometheus.Registerer, i *Issuer) (*metrics, error) {
 	queue := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "certloom_agent_upstream_queue_length",
 		Help: "Requests that wait for their turn at the CA.",
-	}, func() float64 { return float64(i.queue.waiting.Load()) })
+	}, func() float64 { return float64(i.queue.Waiting()) })
 	flight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "certloom_agent_acme_orders_in_flight",
 		Help: "ACME orders under way.",
-	}, func() float64 { return float64(len(i.queue.turns)) })
+	}, func() float64 { return float64(i.queue.InFlight()) })
 	suspended := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "certloom_agent_acme_suspended",
 		Help: "1 while the ACME CA is not asked, because it does not answer, refuses the account or wants quiet.",

@@ -1,10 +1,8 @@
 package acme
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"time"
 
@@ -22,7 +20,7 @@ func (i *Issuer) Issue(ctx context.Context, r issuer.Request) ([][]byte, error) 
 		i.metrics.count(outcomeOf(err))
 		return nil, err
 	}
-	leave, err := i.queue.enter(ctx)
+	leave, err := i.queue.Enter(ctx)
 	if err != nil {
 		i.metrics.count("queue_full")
 		return nil, err
@@ -86,7 +84,11 @@ func (i *Issuer) obtain(ctx context.Context, s *session, r issuer.Request) ([][]
 	if err != nil {
 		return nil, err
 	}
-	return readChain(text)
+	chain, err := issuer.ReadChain(text)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "the ACME CA's answer is no chain of certificates")
+	}
+	return chain, nil
 }
 
 // identifiersOf returns what an order for the CSR must name: DNS names and addresses. ACME has no identifier for a SPIFFE
@@ -140,36 +142,6 @@ func authorized(ctx context.Context, client *acmeclient.Client, order *acmeclien
 		}
 	}
 	return nil
-}
-
-// maxChain is how many certificates a chain may have; a mesh has three at most.
-const maxChain = 10
-
-// readChain returns the certificates of a PEM chain in DER. A root at its end is left out: clients have it, or must not
-// trust it.
-func readChain(text []byte) ([][]byte, error) {
-	var chain [][]byte
-	for rest := text; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" || len(chain) == maxChain {
-			return nil, fault.New(fault.Internal, "the ACME CA's chain is not of up to %d certificates in PEM", maxChain)
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fault.Wrap(err, fault.Internal, "the ACME CA's chain has a certificate that cannot be read")
-		}
-		if len(chain) > 0 && bytes.Equal(certificate.RawIssuer, certificate.RawSubject) {
-			break // nothing that matters is above a self-issued certificate
-		}
-		chain = append(chain, block.Bytes)
-	}
-	if len(chain) == 0 {
-		return nil, fault.New(fault.Internal, "the ACME CA answered without a certificate")
-	}
-	return chain, nil
 }
 
 // judge says what an error means for the caller, and notes what it means for everybody else.
