@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/certloom/certloom/internal/agent"
+	"github.com/certloom/certloom/internal/testca"
 )
 
 // settings are good ones, with ports of the moment and a server that nobody runs.
@@ -168,6 +170,71 @@ func TestShutdownDelay(t *testing.T) {
 	}
 	if took := time.Since(stopped); took < s.ShutdownDelay {
 		t.Errorf("the agent ended after %s", took)
+	}
+}
+
+// acmeSettings are those of an agent in front of an ACME CA that nobody runs.
+func acmeSettings(t *testing.T) agent.Settings {
+	t.Helper()
+	s := settings(t)
+	dir := t.TempDir()
+	s.Issuer, s.RootCAFile = agent.IssuerACME, filepath.Join(dir, "root.pem")
+	s.ACME = agent.ACMESettings{CredentialFile: filepath.Join(dir, "credential.json"), AccountSecret: "account", Concurrency: 1}
+	for file, text := range map[string]string{
+		s.RootCAFile:          string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: testca.NewWith(t, testca.Options{Now: time.Now()}).RootCert.Raw})),
+		s.ACME.CredentialFile: `{"directoryUrl":"https://127.0.0.1:1/acme/directory","keyId":"kid","hmacKey":"MDEyMzQ1Njc4OWFiY2RlZg=="}`,
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func TestSettingsACME(t *testing.T) {
+	t.Parallel()
+	s := acmeSettings(t)
+	if err := s.Check(); err != nil || s.ACME.DirectoryURL != "https://127.0.0.1:1/acme/directory" || s.ACME.AccountNamespace != "istio-system" {
+		t.Errorf("%v: %+v", err, s.ACME)
+	}
+	s = acmeSettings(t)
+	s.ACME.DirectoryURL = "https://elsewhere/dir" // for a proxy, say
+	if err := s.Check(); err != nil || s.ACME.DirectoryURL != "https://elsewhere/dir" {
+		t.Errorf("%v: %+v", err, s.ACME)
+	}
+	s = acmeSettings(t)
+	s.ACME.CredentialFile, s.ACME.DirectoryURL = "", "https://a/dir" // a CA that wants none
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Without an ACME CA the agent lives and says what it misses, as without a server.
+func TestWithoutACME(t *testing.T) {
+	t.Parallel()
+	s := acmeSettings(t)
+	a, err := newAgent(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	eventually(t, func() error {
+		code, text := get(t, s.HealthAddress+"/readyz")
+		if want := "[-] issuer: ACME CA https://127.0.0.1:1/acme/directory: "; code != http.StatusServiceUnavailable || !strings.Contains(text, want) {
+			return fmt.Errorf("/readyz without %q: %d %s", want, code, text)
+		}
+		return nil
+	})
+	if code, text := get(t, s.MetricsAddress+"/metrics"); code != http.StatusOK || !strings.Contains(text, "certloom_agent_acme_suspended 1") ||
+		!strings.Contains(text, "certloom_agent_root_file_good 1") {
+		t.Errorf("/metrics: %d", code)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
 	}
 }
 

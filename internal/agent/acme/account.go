@@ -64,9 +64,11 @@ func (i *Issuer) enrol(ctx context.Context) (*session, error) {
 
 // record returns what the Secret says. While the API server is gone, what it said last still holds.
 func (i *Issuer) record(ctx context.Context) (*record, error) {
-	r, err := i.store.load(ctx)
+	soon, cancel := context.WithTimeout(ctx, secretTimeout)
+	defer cancel()
+	r, err := i.store.load(soon)
 	if err == nil && r == nil {
-		return i.store.create(ctx)
+		return i.store.create(soon)
 	}
 	if s := i.session.Load(); err != nil && s != nil && ctx.Err() == nil {
 		i.config.Logger.WarnContext(ctx, "ACME account not read again, it stays as it is", telemetry.KeyError, err)

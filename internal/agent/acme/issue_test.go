@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,8 +78,15 @@ func TestMany(t *testing.T) {
 	var wait sync.WaitGroup
 	for n := range 200 {
 		wait.Go(func() {
-			if _, err := l.ask(i, time.Hour, fmt.Sprintf("spiffe://cluster.local/ns/demo/sa/a%d", n)); err != nil {
-				t.Errorf("%d: %v", n, err)
+			for t.Context().Err() == nil {
+				_, err := l.ask(i, time.Hour, fmt.Sprintf("spiffe://cluster.local/ns/demo/sa/a%d", n))
+				if err == nil {
+					return
+				}
+				if !fault.Is(err, fault.RateLimited) { // a slow machine: Istio's agents come again as well
+					t.Errorf("%d: %v", n, err)
+					return
+				}
 			}
 		})
 	}
@@ -133,11 +141,10 @@ func TestLostAnswers(t *testing.T) {
 	i := l.start()
 	l.ready(i)
 	for _, lost := range []string{"/finalize", "/new-order", "/certificate/"} {
-		broken := false
+		var broken atomic.Bool
 		l.change(func() {
 			l.after = func(r *http.Request, _ *httptest.ResponseRecorder) {
-				if !broken && strings.Contains(r.URL.Path, lost) {
-					broken = true
+				if strings.Contains(r.URL.Path, lost) && !broken.Swap(true) {
 					panic(http.ErrAbortHandler)
 				}
 			}
@@ -145,7 +152,7 @@ func TestLostAnswers(t *testing.T) {
 		if _, err := l.ask(i, time.Hour, web); err != nil {
 			t.Errorf("%s: %v", lost, err)
 		}
-		if !broken {
+		if !broken.Load() {
 			t.Errorf("no answer to %s was lost", lost)
 		}
 	}
@@ -158,13 +165,13 @@ func TestLostAnswers(t *testing.T) {
 func TestLifetimeNotTaken(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, acmetest.Options{})
-	told := 0
+	var told atomic.Int64
 	l.change(func() {
 		l.before = func(w http.ResponseWriter, r *http.Request) bool {
 			if !strings.HasSuffix(r.URL.Path, "/new-order") || !bytes.Contains(payload(r), []byte("notAfter")) {
 				return false
 			}
-			told++
+			told.Add(1)
 			refuse(w, http.StatusBadRequest, "malformed", "notAfter is not supported", 0)
 			return true
 		}
@@ -176,8 +183,8 @@ func TestLifetimeNotTaken(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if told != 1 {
-		t.Errorf("the CA was told a lifetime %d times", told)
+	if told.Load() != 1 {
+		t.Errorf("the CA was told a lifetime %d times", told.Load())
 	}
 }
 

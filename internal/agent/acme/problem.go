@@ -63,7 +63,7 @@ func explainProblem(err error, refusal *acmeclient.Problem) *fault.Error {
 	case refusal.Kind() == "accountDoesNotExist", refusal.Kind() == "unauthorized" && refusal.Status == http.StatusUnauthorized:
 		// Ours to mend; the workload is not at fault.
 		explained = fault.Wrap(err, fault.Unavailable, "the ACME CA does not accept the agent's account")
-	case refusal.Kind() == "badNonce", refusal.Status >= http.StatusInternalServerError:
+	case refusal.Kind() == "badNonce", refusal.Kind() == "serverInternal", refusal.Status >= http.StatusInternalServerError:
 		explained = fault.Wrap(err, fault.Unavailable, "the ACME CA cannot issue now")
 	default:
 		explained = fault.Wrap(err, fault.Unauthorized, "the ACME CA refuses the order")

@@ -21,6 +21,7 @@ type session struct {
 
 const (
 	connectTimeout = 10 * time.Second
+	secretTimeout  = 3 * time.Second // leaves time for the CA when the API server hangs
 	requestTimeout = 8 * time.Second
 	dialTimeout    = 3 * time.Second
 	idleTimeout    = 90 * time.Second
