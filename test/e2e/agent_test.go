@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
@@ -73,6 +74,8 @@ func TestAgent(t *testing.T) {
 	t.Run("root-configmap", f.testRootMap)
 	t.Run("istiod-secret", f.testIstiodSecret)
 	t.Run("server-gone", f.testServerGone)
+	t.Run("permissions", f.testPermissions)
+	t.Run("token/key-rotated", f.testKeyRotated) // the API server restarts, and forbids everything for a moment
 	t.Run("operation", f.testOperation)
 }
 
@@ -166,7 +169,12 @@ func (f *field) testTokens(t *testing.T) {
 		"refuses/alg-none":              {testbed.Ask{Token: f.forge(t, good, map[string]any{"alg": "none"}, nil, func(string) []byte { return nil })}, codes.Unauthenticated},
 		"refuses/alg-hs256":             {testbed.Ask{Token: f.forge(t, good, map[string]any{"alg": "HS256"}, nil, hs256)}, codes.Unauthenticated},
 		"refuses/alg-rs256":             {testbed.Ask{Token: f.forge(t, good, map[string]any{"alg": "RS256"}, nil, own)}, codes.Unauthenticated},
-		"refuses/unknown-critical":      {testbed.Ask{Token: f.forge(t, good, map[string]any{"crit": []string{"x"}, "x": 1}, nil, own)}, codes.Unauthenticated},
+		"refuses/alg-es384":             {testbed.Ask{Token: f.forge(t, good, map[string]any{"alg": "ES384"}, nil, own)}, codes.Unauthenticated},
+		"refuses/alg-of-nobody":         {testbed.Ask{Token: f.forge(t, good, map[string]any{"alg": nil}, nil, own)}, codes.Unauthenticated},
+		"refuses/key-in-header": {testbed.Ask{Token: f.forge(t, good, map[string]any{
+			"kid": nil, "jwk": jose.JSONWebKey{Key: other.Public(), Algorithm: "ES256", Use: "sig"},
+		}, nil, func(in string) []byte { return signES256(t, other, in) })}, codes.Unauthenticated},
+		"refuses/unknown-critical": {testbed.Ask{Token: f.forge(t, good, map[string]any{"crit": []string{"x"}, "x": 1}, nil, own)}, codes.Unauthenticated},
 		"refuses/unknown-account": {testbed.Ask{Token: f.forge(t, good, nil, map[string]any{
 			"sub": "system:serviceaccount:demo:nobody", "kubernetes.io": map[string]any{
 				"namespace": "demo", "serviceaccount": map[string]any{"name": "nobody", "uid": string(account.UID)},
@@ -255,6 +263,28 @@ func (f *field) testAccountAgain(t *testing.T) {
 	f.both(t, ask, codes.Unauthenticated)
 	ask.Token = f.cluster.Token(t.Context(), t, newer, nil, "istio-ca")
 	f.both(t, ask, codes.OK)
+}
+
+// testKeyRotated has the API server sign with another key: tokens of that are good at once, those of before as long as the
+// API server knows their key.
+func (f *field) testKeyRotated(t *testing.T) {
+	account, pod := f.workload(t, "rotated")
+	before := testbed.Ask{Token: f.cluster.Token(t.Context(), t, account, pod, "istio-ca"), CSR: spiffeRequest(t, identityOf(account))}
+	f.both(t, before, codes.OK)
+	f.cluster.RotateSigningKey(t.Context(), t)
+	after := testbed.Ask{Token: f.cluster.Token(t.Context(), t, account, pod, "istio-ca"), CSR: spiffeRequest(t, identityOf(account))}
+	for verifier, caller := range f.callers {
+		if _, err := caller.Create(t.Context(), after); err != nil {
+			t.Errorf("%s: a token of the new key: %v", verifier, err)
+		}
+		if _, err := caller.Create(t.Context(), before); err != nil {
+			t.Errorf("%s: a token of the key of before: %v", verifier, err)
+		}
+		f.agents[verifier].RenewToken(t.Context(), t, f.cluster)
+	}
+	f.cluster.DropSigningKeys(t.Context(), t)
+	f.both(t, before, codes.Unauthenticated)
+	f.both(t, after, codes.OK)
 }
 
 func newECKey(t *testing.T) *ecdsa.PrivateKey {

@@ -35,7 +35,7 @@ const (
 const (
 	fetchTimeout = 5 * time.Second
 	// refreshEvery bounds how long a key that the API server has dropped is still accepted.
-	refreshEvery = time.Minute
+	refreshEvery = 15 * time.Second
 	// refreshPause is how soon an unknown key ID may cause another fetch: anybody can make up key IDs.
 	refreshPause = 2 * time.Second
 	firstRetry   = 500 * time.Millisecond

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -68,7 +69,7 @@ func (c *Cluster) Token(ctx context.Context, t T, account *corev1.ServiceAccount
 // SigningKey is the key with which the API server signs tokens.
 func (c *Cluster) SigningKey(t T) *ecdsa.PrivateKey {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(c.dir, "pki", "accounts.key"))
+	data, err := os.ReadFile(c.tokenKeys[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,4 +79,42 @@ func (c *Cluster) SigningKey(t T) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
+}
+
+// addTokenKey makes a key that signs tokens from the next start on.
+func (c *Cluster) addTokenKey() error {
+	key, err := serviceAccountKey()
+	if err != nil {
+		return err
+	}
+	dir, name := filepath.Join(c.dir, "pki"), fmt.Sprintf("accounts-%d.key", len(c.tokenKeys)+1)
+	if err := writeFiles(dir, map[string][]byte{name: key}); err != nil {
+		return err
+	}
+	c.tokenKeys = append([]string{filepath.Join(dir, name)}, c.tokenKeys...)
+	return nil
+}
+
+// RotateSigningKey restarts the API server with a new key that signs tokens. Those that are signed already stay good.
+func (c *Cluster) RotateSigningKey(ctx context.Context, t T) {
+	t.Helper()
+	if err := c.addTokenKey(); err != nil {
+		t.Fatal(err)
+	}
+	c.restartAPIServer(ctx, t)
+}
+
+// DropSigningKeys restarts the API server with the key that signs tokens, and without those of before.
+func (c *Cluster) DropSigningKeys(ctx context.Context, t T) {
+	t.Helper()
+	c.tokenKeys = c.tokenKeys[:1]
+	c.restartAPIServer(ctx, t)
+}
+
+func (c *Cluster) restartAPIServer(ctx context.Context, t T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	c.server.Kill()
+	c.launchAPIServer(ctx, t)
 }

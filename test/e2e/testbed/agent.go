@@ -117,22 +117,39 @@ func (c *Cluster) agentKubeconfig(ctx context.Context, t T, dir string) string {
 		t.Fatal(err)
 	}
 	c.Kubectl(ctx, t, "apply", "-f", filepath.Join(root, "deploy", "agent", "rbac.yaml"))
-	account, err := c.Kube.CoreV1().ServiceAccounts("istio-system").Get(ctx, "certloom-agent", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c.writeToken(ctx, t, dir)
 	config, err := clientcmd.LoadFromFile(c.kubeconfig)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, user := range config.AuthInfos {
-		*user = clientcmdapi.AuthInfo{Token: c.Token(ctx, t, account, nil)}
+		*user = clientcmdapi.AuthInfo{TokenFile: filepath.Join(dir, tokenFile)}
 	}
 	path := filepath.Join(dir, "kubeconfig")
 	if err := clientcmd.WriteToFile(*config, path); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// tokenFile has the agent's own token.
+const tokenFile = "token"
+
+func (c *Cluster) writeToken(ctx context.Context, t T, dir string) {
+	t.Helper()
+	account, err := c.Kube.CoreV1().ServiceAccounts("istio-system").Get(ctx, "certloom-agent", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFiles(dir, map[string][]byte{tokenFile: []byte(c.Token(ctx, t, account, nil))}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// RenewToken gives the agent a new token of its own, as kubelet does.
+func (a *Agent) RenewToken(ctx context.Context, t T, c *Cluster) {
+	t.Helper()
+	c.writeToken(ctx, t, a.program.Dir)
 }
 
 // Restart starts the agent again after Kill, and waits until it is ready.

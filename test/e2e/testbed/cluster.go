@@ -7,10 +7,12 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,10 +35,13 @@ type Cluster struct {
 	CertManager cmclient.Interface
 
 	server     *Process
-	dir        string // folder of logs and files
-	kubeconfig string // file for the programs that talk to the API server
-	kubectl    string // program
-	controller string // program: cert-manager's controllers
+	program    Program      // the API server, without its keys for tokens
+	client     *http.Client // the administrator's
+	tokenKeys  []string     // files with the keys of tokens; the first one signs
+	dir        string       // folder of logs and files
+	kubeconfig string       // file for the programs that talk to the API server
+	kubectl    string       // program
+	controller string       // program: cert-manager's controllers
 }
 
 // StartCluster starts etcd and the API server and installs the definitions. Parts that were never built are built
@@ -104,29 +109,56 @@ func (c *Cluster) startAPIServer(ctx context.Context, t T, path, etcd string) {
 		t.Fatal(err)
 	}
 	in := func(name string) string { return filepath.Join(c.dir, "pki", name) }
-	proc := Start(t, Program{Name: "kube-apiserver", Path: path, Dir: c.dir, Args: []string{
+	c.program = Program{Name: "kube-apiserver", Path: path, Dir: c.dir, Args: []string{
 		"--etcd-servers=" + etcd, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
 		"--tls-cert-file=" + in("server.pem"), "--tls-private-key-file=" + in("server.key"),
 		"--client-ca-file=" + in("ca.pem"),
 		"--service-account-issuer=https://kubernetes.default.svc", "--api-audiences=https://kubernetes.default.svc,kubernetes",
-		"--service-account-key-file=" + in("accounts.key"), "--service-account-signing-key-file=" + in("accounts.key"),
 		"--external-hostname=localhost", "--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24",
 		"--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
-	}})
-	c.server = proc
-	client, err := rest.HTTPClientFor(config)
-	if err != nil {
+	}}
+	if c.client, err = rest.HTTPClientFor(config); err != nil {
 		t.Fatal(err)
 	}
-	if err := proc.Await(ctx, answers(client, config.Host+"/readyz")); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() {
+		if c.server != nil {
+			c.server.finish(t)
+		}
+	})
+	c.launchAPIServer(ctx, t)
 	if c.Kube, err = kubernetes.NewForConfig(config); err != nil {
 		t.Fatal(err)
 	}
 	if c.CertManager, err = cmclient.NewForConfig(config); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// launchAPIServer starts the API server with the present keys for tokens, and waits until it is ready.
+func (c *Cluster) launchAPIServer(ctx context.Context, t T) {
+	t.Helper()
+	program := c.program
+	program.Args = append(slices.Clone(program.Args), "--service-account-signing-key-file="+c.tokenKeys[0])
+	for _, file := range c.tokenKeys {
+		program.Args = append(program.Args, "--service-account-key-file="+file)
+	}
+	var err error
+	if c.server, err = start(program); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.server.Await(ctx, answers(c.client, "https://"+c.address()+"/readyz")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// address is the API server's HOST:PORT.
+func (c *Cluster) address() string {
+	for _, arg := range c.program.Args {
+		if port, ok := strings.CutPrefix(arg, "--secure-port="); ok {
+			return net.JoinHostPort("127.0.0.1", port)
+		}
+	}
+	return ""
 }
 
 // Server is the running API server.
@@ -146,15 +178,14 @@ func (c *Cluster) writeCredentials(url string) (*rest.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	accountsKey, err := serviceAccountKey()
-	if err != nil {
+	if err := c.addTokenKey(); err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(c.dir, "pki")
 	c.kubeconfig = filepath.Join(dir, "kubeconfig")
 	err = writeFiles(dir, map[string][]byte{
 		"ca.pem": CertificatePEM(ca.cert.Raw), "server.pem": serverCert, "server.key": serverKey,
-		"admin.pem": adminCert, "admin.key": adminKey, "accounts.key": accountsKey,
+		"admin.pem": adminCert, "admin.key": adminKey,
 		"kubeconfig": kubeconfig(url, dir),
 	})
 	if err != nil {
