@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -11,14 +12,21 @@ import (
 )
 
 // How many certificates of a CA have not expired is not counted but added up: each batch adds to one counter for each CA
-// and each step of notAfter, and what has not passed yet is what lives. The sum is of as many rows as there are steps
-// with an end, which for a mesh are hundreds, however many certificates there are.
+// and each time of expiry, rounded up, and those whose time has not passed are what lives. Times are rounded by a part of
+// the lifetime, so that certificates that were issued together, with a tenth of jitter, are in a handful of counters, and
+// there are some dozens to sum however many certificates there are.
 
-// liveShift makes steps of 512 seconds, so that a sum is no more than that behind.
-const liveShift = 9
+// livePart is by which part of a lifetime, at most, a certificate is counted too long.
+const livePart = 32
+
+// liveEnd rounds a certificate's expiry up to a power of two, in seconds, that is no more than that part.
+func liveEnd(c *pki.Certificate) int64 {
+	shift := max(bits.Len64(uint64(max(c.NotAfter.Sub(c.NotBefore)/time.Second, 0)/livePart))-1, 0)
+	return (seconds(c.NotAfter)>>shift + 1) << shift
+}
 
 // Names of these counters sort by CA and time.
-func liveName(ca pki.CAID, step int64) string { return fmt.Sprintf("live/%s/%010d", ca, step) }
+func liveName(ca pki.CAID, end int64) string { return fmt.Sprintf("live/%s/%010d", ca, end) }
 
 // counted is what to add to a counter.
 type counted struct {
@@ -28,17 +36,17 @@ type counted struct {
 
 // issuedCounts are the counters of a batch that was stored.
 func issuedCounts(records []*record) []counted {
-	type step struct {
+	type end struct {
 		ca pki.CAID
 		at int64
 	}
-	steps := make(map[step]int64, 4)
+	ends := make(map[end]int64, 8)
 	for _, r := range records {
-		steps[step{r.certificate.CAID, seconds(r.certificate.NotAfter) >> liveShift}]++
+		ends[end{r.certificate.CAID, liveEnd(r.certificate)}]++
 	}
-	counts := append(make([]counted, 0, len(steps)+1), counted{"certificates", int64(len(records))})
-	for s, n := range steps {
-		counts = append(counts, counted{liveName(s.ca, s.at), n})
+	counts := append(make([]counted, 0, len(ends)+1), counted{"certificates", int64(len(records))})
+	for e, n := range ends {
+		counts = append(counts, counted{liveName(e.ca, e.at), n})
 	}
 	// In one order, so that two writers that share a slot do not wait for each other.
 	slices.SortFunc(counts, func(a, b counted) int { return cmp.Compare(a.name, b.name) })
@@ -68,23 +76,23 @@ func (t *tx) countAll(ctx context.Context, counts []counted) error {
 	return nil
 }
 
-// LiveCertificates returns how many certificates of a CA have not expired, revoked ones among them. Those that expired
-// in the last 512 seconds may be counted too.
+// LiveCertificates returns how many certificates of a CA have not expired, revoked ones among them. Each may be counted
+// for a thirty-second part of its lifetime too long.
 func (s *Store) LiveCertificates(ctx context.Context, ca pki.CAID, now time.Time) (int64, error) {
-	first, last := liveName(ca, seconds(now)>>liveShift), liveName(ca, lastStep)
+	first, last := liveName(ca, seconds(now)), liveName(ca, lastEnd)
 	n, err := scanned[int64](s.queryRow(ctx,
 		`SELECT CAST(coalesce(sum(value), 0) AS BIGINT) FROM counter WHERE name >= $1 AND name <= $2`, first, last))
 	return n, s.readError("count live certificates", err)
 }
 
-// lastStep is the largest that names of counters have room for.
-const lastStep = 9_999_999_999
+// lastEnd is the largest that names of counters have room for.
+const lastEnd = 9_999_999_999
 
 // ForgetExpired removes the counters of a CA's certificates that expired at least a day before now.
 func (s *Store) ForgetExpired(ctx context.Context, ca pki.CAID, now time.Time) error {
 	return s.write(ctx, "remove counters of expired certificates", func(ctx context.Context, t *tx) error {
 		_, err := t.change(ctx, `DELETE FROM counter WHERE name >= $1 AND name < $2`,
-			liveName(ca, 0), liveName(ca, seconds(now.Add(-24*time.Hour))>>liveShift))
+			liveName(ca, 0), liveName(ca, seconds(now.Add(-24*time.Hour))))
 		if err != nil {
 			return fmt.Errorf("delete: %w", err)
 		}

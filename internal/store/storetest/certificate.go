@@ -290,16 +290,15 @@ func testStats(t *testing.T, s *store.Store) {
 	equal(t, "stats", pki.Stats{Certificates: 3, Identities: 2, Accounts: 1, Orders: 1}, stats)
 }
 
-// What has expired is not counted any more, within the time that a step has.
+// What has expired is not counted any more, a thirty-second part of its lifetime later at most.
 func testLive(t *testing.T, s *store.Store) {
-	const step = 512 * time.Second
 	f := Seed(t, s)
 	other := NewCA(t, "other")
 	check(t, s.CreateCA(t.Context(), &other, &pki.SealedKey{ID: other.KeyID}, Event(audit.CACreate)))
 	lives := []time.Duration{time.Hour, time.Hour + time.Second, 2 * time.Hour, 24 * time.Hour, 400 * 24 * time.Hour}
 	for i, life := range lives {
 		c := f.NewCertificate(t, fmt.Sprintf("%d.example", i), Now())
-		c.NotAfter = Now().Add(life)
+		c.NotBefore, c.NotAfter = Now(), Now().Add(life)
 		f.Record(t, c)
 	}
 	elsewhere := f.NewCertificate(t, "elsewhere.example", Now())
@@ -311,13 +310,14 @@ func testLive(t *testing.T, s *store.Store) {
 		return n
 	}
 	for after, want := range map[time.Duration]int64{
-		0: 5, time.Hour: 5, time.Hour + time.Second + step: 3, 2*time.Hour + step: 2, 24*time.Hour + step: 1, 401 * 24 * time.Hour: 0,
+		0: 5, time.Hour: 5, 62 * time.Minute: 3, 124 * time.Minute: 2, 24 * time.Hour: 2, 24*time.Hour + 45*time.Minute: 1,
+		400 * 24 * time.Hour: 1, 413 * 24 * time.Hour: 0,
 	} {
 		equal(t, "live after "+after.String(), want, live(f.CA.ID, after))
 	}
 	equal(t, "live of the other CA", int64(1), live(other.ID, 0))
 	equal(t, "live of no CA", int64(0), live("nobody", 0))
-	check(t, s.ForgetExpired(t.Context(), f.CA.ID, Now().Add(48*time.Hour+2*step)))
+	check(t, s.ForgetExpired(t.Context(), f.CA.ID, Now().Add(49*time.Hour)))
 	equal(t, "live of what expired", int64(1), live(f.CA.ID, 0)) // of 400 days
 	equal(t, "live later", int64(1), live(f.CA.ID, 48*time.Hour))
 	equal(t, "live of the other CA", int64(1), live(other.ID, 0))
