@@ -183,6 +183,36 @@ func TestCredentialRevoked(t *testing.T) {
 	}
 }
 
+// When the account dies under replicas that run, they find out, and agree on one other account.
+func TestAccountDies(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, acmetest.Options{})
+	clock := &acmetest.Clock{}
+	own := func(c *acme.Config) { c.Now = clock.Now }
+	replicas := []*replica{l.start(own), l.start(own), l.start(own)}
+	for _, i := range replicas {
+		l.ready(i)
+	}
+	if _, err := l.accountClient().Deactivate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	clock.Add(time.Minute) // it has not been looked at for a while
+	for _, i := range replicas {
+		eventually(t, func() error {
+			_, err := l.ask(i, time.Hour, web)
+			return err
+		})
+		l.ready(i)
+	}
+	if account, err := l.accountClient().Account(t.Context()); err != nil || account.Status != "valid" {
+		t.Errorf("the account of the Secret: %+v, %v", account, err)
+	}
+	// What replicas made beside it at the same time they gave back.
+	if n := l.accounts() - l.deactivated(); n != 1 {
+		t.Errorf("%d accounts are left", n)
+	}
+}
+
 func TestNoCredential(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, acmetest.Options{})

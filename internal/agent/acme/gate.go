@@ -89,17 +89,19 @@ func (g *gate) close(err error) {
 	g.failure = err
 }
 
-// open opens the gate.
-func (g *gate) open() {
+// open opens the gate, and reports whether it was closed.
+func (g *gate) open() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	select {
 	case <-g.broken: // of the session before
 	default:
 	}
-	if g.failure != nil {
-		g.failure, g.strikes = nil, tolerated-1
+	if g.failure == nil {
+		return false
 	}
+	g.failure, g.strikes = nil, tolerated-1
+	return true
 }
 
 // paused reports whether the CA wants to be left alone.

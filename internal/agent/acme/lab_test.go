@@ -128,6 +128,7 @@ type lab struct {
 	binding  *acmeclient.Binding
 	requests []string // "METHOD /path"
 	created  int      // accounts
+	ended    int      // accounts
 	// before may answer instead of the server, and after may change the server's answer.
 	before func(w http.ResponseWriter, r *http.Request) bool
 	after  func(r *http.Request, answer *httptest.ResponseRecorder)
@@ -156,6 +157,9 @@ func (l *lab) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasSuffix(r.URL.Path, "/new-account") && answer.Code == http.StatusCreated {
 		l.change(func() { l.created++ })
+	}
+	if strings.Contains(answer.Body.String(), `"status":"deactivated"`) {
+		l.change(func() { l.ended++ })
 	}
 	maps.Copy(w.Header(), answer.Header())
 	w.WriteHeader(answer.Code)
@@ -196,6 +200,13 @@ func (l *lab) accounts() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.created
+}
+
+// deactivated returns how many have been deactivated.
+func (l *lab) deactivated() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
 }
 
 func (l *lab) rootFile() *issuer.RootFile {

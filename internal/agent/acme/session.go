@@ -60,7 +60,9 @@ func (i *Issuer) stay(ctx context.Context) error {
 			continue
 		}
 		wait = firstRetry
-		i.gate.open()
+		if i.gate.open() {
+			i.config.Logger.InfoContext(ctx, "ACME CA can be asked", telemetry.KeyAccount, i.session.Load().account.url)
+		}
 		doubt = i.watch(ctx)
 	}
 	return nil
@@ -76,6 +78,7 @@ func (i *Issuer) watch(ctx context.Context) bool {
 		case <-ctx.Done():
 			return false
 		case <-i.gate.broken:
+			i.config.Logger.WarnContext(ctx, "ACME CA is not asked for now", telemetry.KeyError, i.gate.closedBy())
 			return false
 		case <-doubted:
 			if i.config.Now().Sub(sure) >= doubtInterval {
@@ -123,10 +126,7 @@ func (i *Issuer) connect(ctx context.Context, doubt bool) error {
 			return err
 		}
 	}
-	before := i.session.Swap(s)
-	if before == nil || before.account.url != s.account.url {
-		i.config.Logger.InfoContext(ctx, "ACME account in use", telemetry.KeyAccount, s.account.url, "secret", i.config.Secret)
-	}
+	i.session.Store(s)
 	return nil
 }
 
