@@ -20,11 +20,11 @@ type contact struct {
 	since   time.Time  // when the first request failed that has not been followed by a good one
 }
 
-// state returns why the last request was not answered and since when that is so, nil if it was answered.
-func (c *contact) state() (failure error, since time.Time) {
+// state returns since when requests are not answered, and why; the error is nil if the last one was answered.
+func (c *contact) state() (since time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.failure, c.since
+	return c.since, c.failure
 }
 
 func (c *contact) note(ctx context.Context, err error) {
@@ -55,11 +55,12 @@ func (c *contact) wrap(next http.RoundTripper) http.RoundTripper {
 		default:
 			c.note(ctx, nil)
 		}
-		return response, err
+		return response, err //nolint:wrapcheck // a transport's error is its caller's to wrap
 	})
 }
 
 // roundTripper is a function as an http.RoundTripper.
 type roundTripper func(*http.Request) (*http.Response, error)
 
+// RoundTrip calls the function.
 func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }

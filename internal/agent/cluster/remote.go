@@ -136,7 +136,7 @@ func (r *remote) watchRights(ctx context.Context, made *Cluster, may rights, end
 // state is how the metrics call what is the matter with the cluster.
 func (r *remote) state() string {
 	made := r.current.Load()
-	if failure, _ := r.contact.state(); made == nil || failure != nil || made.Synced() != nil || made.KeysReady() != nil {
+	if _, failure := r.contact.state(); made == nil || failure != nil || made.Synced() != nil || made.KeysReady() != nil {
 		return stateUnreachable
 	}
 	return stateReady
@@ -145,7 +145,7 @@ func (r *remote) state() string {
 // reached returns what is known of the cluster, unless that is nothing, or too old.
 func (r *remote) reached() (*Cluster, error) {
 	made := r.current.Load()
-	failure, since := r.contact.state()
+	since, failure := r.contact.state()
 	switch {
 	case made == nil:
 		return nil, fault.Wrap(failure, fault.Unavailable, "the API server of remote cluster %q has not answered yet", r.entry.id)

@@ -28,7 +28,7 @@ func (l *lab) found(t *testing.T, id, server string) {
 			return err
 		}
 		if _, err := member.Verify(t.Context(), "a.token-of.elsewhere"); !fault.Is(err, fault.Unauthenticated) {
-			return fmt.Errorf("the token of another cluster: %v", err)
+			return fmt.Errorf("the token of another cluster: %w", err)
 		}
 		pods, err := member.RunsOn(t.Context(), "node-of-"+server, "demo", "web")
 		if err != nil || len(pods) != 1 || pods[0].UID != "pod-of-"+server {
