@@ -31,6 +31,8 @@ type dialect struct {
 	// placeholder is the n-th one of a long list. SQLite's driver asks for the name of each, which takes time that grows
 	// with their number, unless they have none.
 	placeholder func(n int) string
+	// typed is placeholder where a type cannot be guessed. SQLite's values have types of their own.
+	typed func(n int, name string) string
 	// utf8 replaces what is not text in the arguments of a statement: PostgreSQL refuses a NUL and bytes that are not
 	// UTF-8, which clients may send (as a User-Agent, in a URL); SQLite stores any bytes.
 	utf8 bool
@@ -59,6 +61,7 @@ func sqliteDialect() *dialect {
 		begin:       "BEGIN IMMEDIATE",
 		numbered:    func(query string) string { return strings.ReplaceAll(query, "$", "?") },
 		placeholder: func(int) string { return "?" },
+		typed:       func(int, string) string { return "?" },
 		prepare:     true,
 		certificateIDs: `WITH RECURSIVE fresh (id, n) AS (
 			SELECT coalesce(max(id), 0) + 1, 1 FROM certificate UNION ALL SELECT id + 1, n + 1 FROM fresh WHERE n < $1)
@@ -77,6 +80,7 @@ func postgresDialect() *dialect {
 		utf8:           true,
 		numbered:       func(query string) string { return query },
 		placeholder:    func(n int) string { return "$" + strconv.Itoa(n) },
+		typed:          func(n int, name string) string { return "$" + strconv.Itoa(n) + "::" + name },
 		certificateIDs: `SELECT nextval('certificate_id') FROM generate_series(1, $1::bigint)`,
 		down:           postgresDown,
 		conflict:       postgresConflict,

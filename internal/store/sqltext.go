@@ -29,6 +29,7 @@ type statementTexts struct {
 	claimIdentities  texts
 	updateIdentities texts
 	chains           texts
+	questions        texts
 	counters         texts
 }
 
@@ -42,6 +43,7 @@ func newStatementTexts(d *dialect) *statementTexts {
 			` ON CONFLICT (name) DO NOTHING RETURNING id, name, newest`),
 		updateIdentities: d.rowsText(updateIdentity+` VALUES `, identityWidth, updateIdentityConflict),
 		chains:           d.chainTexts(),
+		questions:        d.typedRowsText(questionHead, questionTypes(), questionTail),
 		counters:         d.rowsText(addCounter+` VALUES `, counterWidth, addCounterConflict),
 	}
 }
@@ -53,6 +55,23 @@ func (d *dialect) rowsText(head string, width int, tail string) texts {
 		rows := make([]string, n)
 		for i := range rows {
 			rows[i] = d.list(i*width, width)
+		}
+		all[n] = head + strings.Join(rows, ", ") + tail
+	}
+	return all
+}
+
+// typedRowsText is rowsText where types cannot be guessed.
+func (d *dialect) typedRowsText(head string, types []string, tail string) texts {
+	all := texts{}
+	for n := 1; n <= batchLimit; n *= 2 {
+		rows := make([]string, n)
+		for i := range rows {
+			values := make([]string, len(types))
+			for k, name := range types {
+				values[k] = d.typed(i*len(types)+k+1, name)
+			}
+			rows[i] = "(" + strings.Join(values, ", ") + ")"
 		}
 		all[n] = head + strings.Join(rows, ", ") + tail
 	}

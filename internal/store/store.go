@@ -27,7 +27,9 @@ type Store struct {
 	sources *lru.Cache[source, int64] // certificate sources by what they are; filled after commits only
 	cleanup []func() error            // run by Close, last first
 	texts   *statementTexts
-	limits  searchLimits
+	// questions of FinalizeFacts, to be asked together.
+	questions questions
+	limits    searchLimits
 
 	statements sync.Map // query text → *sql.Stmt of reader, when the dialect prepares
 	failing    atomic.Bool

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -211,6 +212,45 @@ func testFinalizeFacts(t *testing.T, s *store.Store) {
 	ask("all withdrawn", "new", credential, profile, account, "", [32]byte{}, Now(), func(w *pki.FinalizeFacts) {
 		*w = pki.FinalizeFacts{AccountState: pki.StatusDeactivated}
 	})
+}
+
+// testManyFacts has many ask at once, each something else: nobody may get another one's answer.
+func testManyFacts(t *testing.T, s *store.Store) {
+	f := Seed(t, s)
+	const orders = 5
+	var done [orders]*pki.Certificate
+	for i := range done {
+		done[i] = f.NewCertificate(t, "a.example", Now())
+		f.Record(t, done[i])
+	}
+	caKey := keyHash(t, &f.CA)
+	parallel(150, func(i int) bool {
+		order, thumbprint, spki, profile := pki.OrderID(fmt.Sprintf("new-%d", i)), "", [32]byte{byte(i)}, f.Profile.ID
+		want := pki.FinalizeFacts{AccountState: pki.StatusValid, CredentialUsable: true, ProfileActive: true}
+		switch i % 5 {
+		case 0:
+			want.Certificate = done[i%orders]
+			order = want.Certificate.OrderID
+		case 1:
+			thumbprint, want.AccountKey = f.Account.Thumbprint, true
+		case 2:
+			spki, want.CAKey = caKey, true
+		case 3:
+			profile, want.ProfileActive = "none", false
+		}
+		got, err := s.FinalizeFacts(t.Context(), order, f.Account.ID, f.Credential.ID, profile, thumbprint, spki, Now())
+		if err != nil {
+			t.Error(err)
+			return false
+		}
+		equal(t, fmt.Sprintf("facts %d", i), &want, got)
+		return true
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.FinalizeFacts(ctx, "", "", "", "", "", [32]byte{}, Now()); !errors.Is(err, context.Canceled) {
+		t.Errorf("after its context has ended: %v", err)
+	}
 }
 
 func testRevocation(t *testing.T, s *store.Store) {

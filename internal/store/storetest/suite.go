@@ -39,6 +39,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"many certificates":        testManyCertificates,
 		"certificate again":        testCertificateAgain,
 		"finalize facts":           testFinalizeFacts,
+		"many facts":               testManyFacts,
 		"revocation":               testRevocation,
 		"one revocation":           testRevocationRace,
 		"events":                   testEvents,
