@@ -206,10 +206,25 @@ func (s *Server) refuse(ctx context.Context, c *call, credential pki.CredentialI
 	if problem.Kind == fault.Unavailable || problem.Kind == fault.Internal {
 		return
 	}
+	s.record(ctx, c, audit.AgentRefuse, string(credential), audit.Detail{Credential: credential, Reason: problem.Public})
+}
+
+// refuseCaller records that a client certificate which a workload has shown does not count: somebody may have stolen it.
+func (s *Server) refuseCaller(ctx context.Context, c *call, names *pki.Names, w *pki.Workload, err error) {
+	problem := trouble(ctx, err)
+	if problem.Kind != fault.Unauthenticated {
+		return
+	}
+	s.record(ctx, c, audit.CertificateRefuse, string(w.Presented), audit.Detail{
+		Profile: c.agent.profile.ID, Credential: c.agent.credential.ID, Reason: problem.Public, Names: names, Workload: w,
+	})
+}
+
+// record stores a refusal, unless its source has made too many.
+func (s *Server) record(ctx context.Context, c *call, action audit.Action, target string, detail audit.Detail) {
 	ev := audit.Event{
-		Time: c.now, Actor: c.actor(), Action: audit.AgentRefuse, Target: string(credential), Client: c.client, Request: c.id,
-		Replica: s.config.Replica, Outcome: audit.Refused,
-		Detail: audit.Detail{Credential: credential, Reason: problem.Public},
+		Time: c.now, Actor: c.actor(), Action: action, Target: target, Client: c.client, Request: c.id,
+		Replica: s.config.Replica, Outcome: audit.Refused, Detail: detail,
 	}
 	if !s.refusals.Allow(&ev) {
 		return

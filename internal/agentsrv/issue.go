@@ -77,6 +77,7 @@ func (s *Server) make(ctx context.Context, c *call, item *agentapi.Item) ([][]by
 		return nil, err
 	}
 	if workload.Presented, err = s.presented(ctx, item.GetCaller(), parsed, c.now); err != nil {
+		s.refuseCaller(ctx, c, &parsed.Names, &workload, err)
 		return nil, err
 	}
 	request := issue.Request{
@@ -127,7 +128,8 @@ const (
 	minID, maxID = 16, 64
 )
 
-// workloadOf checks what the agent says of the workload. cluster is the agent's own. It is recorded and shown, so it must be short and printable.
+// workloadOf checks what the agent says of the workload. It is recorded and shown, so it must be short and printable.
+// cluster is the agent's own.
 func workloadOf(cluster string, caller *agentapi.Caller) (pki.Workload, error) {
 	if caller.GetCluster() != "" {
 		cluster = caller.GetCluster() // an agent serves several; its profile bounds what it may say of each

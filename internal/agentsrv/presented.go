@@ -17,8 +17,8 @@ import (
 // certificate's life, so there are two or three that have not expired, and more where it is started again and again.
 const maxAncestors = 256
 
-// presented judges the client certificate by which the agent knows the workload, and returns its serial; "" when the
-// workload had a token. The agent has verified the certificate's path, and that the workload has its key. What the agent
+// presented judges the client certificate by which the agent knows the workload, and returns its serial, also when it
+// does not count; "" when the workload had a token. The agent has verified the certificate's path, and that the workload has its key. What the agent
 // cannot know is asked here, of the inventory and each time anew: the certificate must be one of ours byte for byte,
 // for the very identity that is asked for, and neither expired nor revoked.
 //
@@ -41,17 +41,17 @@ func (s *Server) presented(ctx context.Context, caller *agentapi.Caller, r *csr.
 	row, err := s.config.Store.Certificate(ctx, serial)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return "", notOurs(serial)
+		return serial, notOurs(serial)
 	case err != nil:
-		return "", fmt.Errorf("look up the caller's certificate: %w", err)
+		return serial, fmt.Errorf("look up the caller's certificate: %w", err)
 	case row.Fingerprint != [sha256.Size]byte(fingerprint):
-		return "", notOurs(serial)
+		return serial, notOurs(serial)
 	case len(row.Names.URIs) != 1 || !slices.Equal(row.Names.URIs, r.Names.URIs):
-		return "", fault.New(fault.Unauthenticated, "caller's certificate %s is for %.300q, not for the %.300q of the CSR", serial, row.Names.URIs, r.Names.URIs)
+		return serial, fault.New(fault.Unauthenticated, "caller's certificate %s is for %.300q, not for the %.300q of the CSR", serial, row.Names.URIs, r.Names.URIs)
 	case now.After(row.NotAfter):
-		return "", fault.New(fault.Unauthenticated, "caller's certificate %s expired at %s", serial, row.NotAfter.UTC().Format(time.RFC3339))
+		return serial, fault.New(fault.Unauthenticated, "caller's certificate %s expired at %s", serial, row.NotAfter.UTC().Format(time.RFC3339))
 	case !row.RevokedAt.IsZero():
-		return "", fault.New(fault.Unauthenticated, "caller's certificate %s was revoked at %s (%s)", serial, row.RevokedAt.UTC().Format(time.RFC3339), row.Reason)
+		return serial, fault.New(fault.Unauthenticated, "caller's certificate %s was revoked at %s (%s)", serial, row.RevokedAt.UTC().Format(time.RFC3339), row.Reason)
 	}
 	return serial, s.ancestors(ctx, row, now)
 }

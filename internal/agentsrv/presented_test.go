@@ -3,6 +3,7 @@ package agentsrv_test
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/certloom/certloom/internal/acme/acmetest"
 	"github.com/certloom/certloom/internal/agentapi"
 	"github.com/certloom/certloom/internal/agentsrv"
+	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/catalog"
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
@@ -106,11 +108,29 @@ func TestPresentedRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			result := issueOne(t, client, test.item)
+			if test.code == codes.Unauthenticated {
+				defer l.refusedCaller(t, test.item, test.want)
+			}
 			if result.GetCode() != uint32(test.code) || !strings.Contains(result.GetMessage(), test.want) {
 				t.Errorf("%s %q, want %s with %q", codes.Code(result.GetCode()), result.GetMessage(), test.code, test.want)
 			}
 		})
 	}
+}
+
+// refusedCaller checks that the audit log tells which certificate was shown in vain, and why it did not count.
+func (l *lab) refusedCaller(t *testing.T, item *agentapi.Item, reason string) {
+	t.Helper()
+	shown := fmt.Sprintf("%x", item.GetCaller().GetCertificateSerial())
+	events, err := l.Store.Events(t.Context(), pki.EventFilter{Target: shown, Action: string(audit.CertificateRefuse), Limit: 10})
+	check(t, err)
+	for _, ev := range events {
+		if ev.Outcome == audit.Refused && strings.Contains(ev.Detail.Reason, reason) && ev.Detail.Workload.Presented == pki.Serial(shown) &&
+			ev.Actor.Kind == audit.Agent && len(ev.Detail.Names.URIs) == 1 {
+			return
+		}
+	}
+	t.Errorf("events are %+v", events)
 }
 
 // A certificate that has expired is refused also when the agent's clock says otherwise.
