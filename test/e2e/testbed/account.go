@@ -29,12 +29,17 @@ func (c *Cluster) CreateAccount(ctx context.Context, t T, namespace, name string
 // CreatePod makes a Pod that runs as the ServiceAccount on the node, as far as the API server knows.
 func (c *Cluster) CreatePod(ctx context.Context, t T, namespace, name, account, node string) *corev1.Pod {
 	t.Helper()
-	made, err := c.Kube.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
+	return c.makePod(ctx, t, &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: account, NodeName: node, Containers: []corev1.Container{{Name: "app", Image: "app"}},
 		},
-	}, metav1.CreateOptions{})
+	})
+}
+
+func (c *Cluster) makePod(ctx context.Context, t T, pod *corev1.Pod) *corev1.Pod {
+	t.Helper()
+	made, err := c.Kube.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -54,23 +55,38 @@ func makeAuthority(name string, parent *authority) (*authority, error) {
 
 // leaf signs a certificate for both ends of TLS and returns certificate and key as PEM.
 func (a *authority) leaf(subject pkix.Name, names ...string) (certPEM, keyPEM []byte, err error) {
+	return a.sign(&x509.Certificate{Subject: subject, DNSNames: names, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+}
+
+// sign completes and signs a certificate for both ends of TLS and returns it and its key as PEM.
+func (a *authority) sign(template *x509.Certificate) (certPEM, keyPEM []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a key: %w", err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subject, DNSNames: names,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("sign a certificate: %w", err)
 	}
 	keyPEM, err = KeyPEM(key)
 	return CertificatePEM(der), keyPEM, err
+}
+
+// ForeignCertificate is a certificate for both ends of TLS with its key, in PEM, from a root that nobody knows.
+func ForeignCertificate(t T, uri *url.URL) (certPEM, keyPEM []byte) {
+	t.Helper()
+	ca, err := newAuthority("foreign")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if certPEM, keyPEM, err = ca.sign(&x509.Certificate{URIs: []*url.URL{uri}}); err != nil {
+		t.Fatal(err)
+	}
+	return certPEM, keyPEM
 }
 
 // serviceAccountKey makes the key that signs service account tokens. The API server reads its public half from the same
