@@ -101,18 +101,25 @@ func (a *Agent) makePublisher() error {
 	if s.Istiod != nil {
 		s.Istiod.TrustDomain = s.TrustDomain
 	}
-	// Two replicas on one node, or one that was started again, are not the same holder of the Lease.
-	suffix := make([]byte, 8)
-	if _, err := io.ReadFull(c.Random, suffix); err != nil {
-		return fmt.Errorf("make a name for the holder of the Lease: %w", err)
+	holder, err := a.holder()
+	if err != nil {
+		return err
 	}
-	var err error
 	a.publisher, err = publish.New(publish.Config{
-		Client: c.Kube, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, Identity: s.Pod + "_" + hex.EncodeToString(suffix),
+		Client: c.Kube, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, Identity: holder,
 		RootMap: s.RootMap, Selector: s.NamespaceSelector, Workers: s.Workers, Istiod: s.Istiod,
 		Now: c.Now, Random: c.Random, Logger: c.Logger, Registerer: a.registry,
 	})
 	return err
+}
+
+// holder makes a name for the holder of a Lease: two replicas on one node, or one that was started again, are not the same.
+func (a *Agent) holder() (string, error) {
+	suffix := make([]byte, 8)
+	if _, err := io.ReadFull(a.config.Random, suffix); err != nil {
+		return "", fmt.Errorf("make a name for the holder of the Lease: %w", err)
+	}
+	return a.config.Settings.Pod + "_" + hex.EncodeToString(suffix), nil
 }
 
 const (

@@ -1,13 +1,20 @@
 package agent
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/certloom/certloom/internal/agent/caservice"
 	"github.com/certloom/certloom/internal/agent/cluster"
+	"github.com/certloom/certloom/internal/agent/publish"
 )
 
 // makeClusters prepares what is known of the cluster that the agent runs in, and of remote ones.
@@ -24,9 +31,46 @@ func (a *Agent) makeClusters() error {
 	a.clusters, err = cluster.NewSet(cluster.SetConfig{
 		Own: a.own, IDs: s.ClusterIDs,
 		Client: c.Kube, Namespace: s.RemoteClustersNamespace, Connect: c.Connect, Rules: rules, TokenReview: s.TokenReview,
-		Now: c.Now, Logger: c.Logger, Registerer: a.registry,
+		Publish: a.publishRemotely, PublishNeeds: s.remoteNeeds(), Now: c.Now, Logger: c.Logger, Registerer: a.registry,
 	})
 	return err
+}
+
+// publishRemotely keeps the roots in a remote cluster until ctx ends. istiod writes none where it has no CA of its own, and
+// its certificate is a matter of the cluster that it runs in. Numbers of this are not counted among those of our own cluster.
+func (a *Agent) publishRemotely(ctx context.Context, client kubernetes.Interface, logger *slog.Logger) error {
+	c, s := &a.config, &a.config.Settings
+	holder, err := a.holder()
+	if err != nil {
+		return err
+	}
+	publisher, err := publish.New(publish.Config{
+		Client: client, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, Identity: holder,
+		RootMap: s.RootMap, Selector: s.NamespaceSelector, Workers: s.Workers,
+		Now: c.Now, Random: c.Random, Logger: logger, Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		return err
+	}
+	return publisher.Run(ctx)
+}
+
+// remoteNeeds are what publishRemotely needs: deploy/agent/rbac-in-remote-cluster.yaml gives it.
+func (s *Settings) remoteNeeds() []authorizationv1.ResourceAttributes {
+	named := func(verbs []string, group, resource, namespace, name string) []authorizationv1.ResourceAttributes {
+		wanted := cluster.Verbs(verbs, group, resource)
+		for i := range wanted {
+			wanted[i].Namespace, wanted[i].Name = namespace, name
+		}
+		return wanted
+	}
+	return slices.Concat(
+		cluster.Verbs([]string{"list", "watch"}, "", "namespaces"),
+		cluster.Verbs([]string{"create"}, "", "configmaps"),
+		named([]string{"get", "list", "watch", "update"}, "", "configmaps", "", s.RootMap),
+		named([]string{"create"}, "coordination.k8s.io", "leases", s.LeaseNamespace, ""),
+		named([]string{"get", "update"}, "coordination.k8s.io", "leases", s.LeaseNamespace, publish.LeaseName),
+	)
 }
 
 // checkClusters checks which clusters the agent serves.

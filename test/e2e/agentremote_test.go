@@ -148,6 +148,13 @@ func TestRemoteClusters(t *testing.T) {
 		})
 	}
 	t.Run("event", p.testEvent)
+	t.Run("roots", func(t *testing.T) {
+		p.logs(t, "remote cluster connected", "cluster=west", "roots=true")
+		far := &field{cluster: p.west, server: p.server}
+		eventually(t, far.holdsRoot("demo"))
+		p.west.Kubectl(t.Context(), t, "delete", "configmap", "istio-ca-root-cert", "--namespace", "demo")
+		eventually(t, far.holdsRoot("demo"))
+	})
 	t.Run("refused-secret", p.testRefusedSecret)
 	t.Run("removed", func(t *testing.T) {
 		p.cluster.Kubectl(t.Context(), t, "delete", "secret", "istio-remote-secret-west", "--namespace", "istio-system")

@@ -11,6 +11,7 @@ import (
 	"github.com/certloom/certloom/internal/agent/kube"
 	"github.com/certloom/certloom/internal/agent/token"
 	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/group"
 	"github.com/certloom/certloom/internal/telemetry"
 )
 
@@ -61,7 +62,7 @@ func newRemote(e entry, config *SetConfig) (*remote, error) {
 func (r *remote) run(ctx context.Context) {
 	pause := firstRetry
 	for ctx.Err() == nil {
-		may, err := ask(ctx, r.client)
+		may, err := r.ask(ctx)
 		if err == nil {
 			err = r.serve(ctx, may)
 		}
@@ -96,10 +97,16 @@ func (r *remote) serve(ctx context.Context, may rights) error {
 		return err
 	}
 	r.current.Store(made)
-	r.logger.InfoContext(ctx, "remote cluster connected", "token_review", review, "events", may.events)
+	var tasks group.Group
+	tasks.Add("cluster", made.Run)
+	publish := may.publish && r.config.Publish != nil
+	if publish {
+		tasks.Add("publisher", func(ctx context.Context) error { return r.config.Publish(ctx, r.client, r.logger) })
+	}
+	r.logger.InfoContext(ctx, "remote cluster connected", "token_review", review, "events", may.events, "roots", publish)
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- made.Run(ctx) }()
+	go func() { ended <- tasks.Run(ctx, 2*grace) }()
 	err = r.watchRights(ctx, made, may, ended)
 	cancel()
 	if err != nil {
@@ -127,7 +134,7 @@ func (r *remote) watchRights(ctx context.Context, made *Cluster, may rights, end
 			}
 			continue
 		}
-		if now, err := ask(ctx, r.client); err == nil && now != may {
+		if now, err := r.ask(ctx); err == nil && now != may {
 			return nil
 		}
 	}

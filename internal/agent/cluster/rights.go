@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -12,10 +13,11 @@ import (
 )
 
 // rights are what a kubeconfig lets us do. Those of Istio's own remote Secrets suffice to ask the API server about tokens
-// and to watch Pods (istio-reader-clusterrole), and not to verify tokens here or to write Events.
+// and to watch Pods (istio-reader-clusterrole), and for nothing of this.
 type rights struct {
-	verify bool // list and watch ServiceAccounts and Pods
-	events bool
+	verify  bool // list and watch ServiceAccounts and Pods
+	events  bool
+	publish bool // what SetConfig.Publish needs
 }
 
 // rightsTimeout bounds the questions about rights together.
@@ -23,33 +25,46 @@ const rightsTimeout = 10 * time.Second
 
 // ask asks an API server what we may do. Every user may ask that (ClusterRole system:basic-user); where it is forbidden,
 // there are no rights.
-func ask(ctx context.Context, client kubernetes.Interface) (rights, error) {
+func (r *remote) ask(ctx context.Context) (rights, error) {
 	ctx, cancel := context.WithTimeout(ctx, rightsTimeout)
 	defer cancel()
-	all := func(verbs []string, resources ...string) (bool, error) {
-		for _, resource := range resources {
-			for _, verb := range verbs {
-				if ok, err := may(ctx, client, verb, resource); !ok {
-					return false, err
-				}
+	read := []string{"get", "list", "watch"}
+	var may rights
+	for _, question := range []struct {
+		answer *bool
+		wanted []authorizationv1.ResourceAttributes
+	}{
+		{&may.verify, slices.Concat(Verbs(read, "", "serviceaccounts"), Verbs(read, "", "pods"))},
+		{&may.events, Verbs([]string{"create", "patch"}, "", "events")},
+		{&may.publish, r.config.PublishNeeds},
+	} {
+		*question.answer = len(question.wanted) > 0
+		for i := range question.wanted {
+			ok, err := permitted(ctx, r.client, &question.wanted[i])
+			if err != nil {
+				return rights{}, err
+			}
+			if !ok {
+				*question.answer = false
+				break
 			}
 		}
-		return true, nil
 	}
-	var may rights
-	var err error
-	if may.verify, err = all([]string{"get", "list", "watch"}, "serviceaccounts", "pods"); err != nil {
-		return rights{}, err
-	}
-	may.events, err = all([]string{"create", "patch"}, "events")
-	return may, err
+	return may, nil
 }
 
-func may(ctx context.Context, client kubernetes.Interface, verb, resource string) (bool, error) {
+// Verbs lists what is done with a resource, in all namespaces.
+func Verbs(verbs []string, group, resource string) []authorizationv1.ResourceAttributes {
+	wanted := make([]authorizationv1.ResourceAttributes, 0, len(verbs))
+	for _, verb := range verbs {
+		wanted = append(wanted, authorizationv1.ResourceAttributes{Verb: verb, Group: group, Resource: resource})
+	}
+	return wanted
+}
+
+func permitted(ctx context.Context, client kubernetes.Interface, wanted *authorizationv1.ResourceAttributes) (bool, error) {
 	review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
-		Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Resource: resource},
-		},
+		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: wanted},
 	}, metav1.CreateOptions{})
 	switch {
 	case apierrors.IsForbidden(err):

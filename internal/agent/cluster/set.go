@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
@@ -48,9 +49,14 @@ type SetConfig struct {
 	// TokenReview asks the remote API servers about each token. They are asked too where a kubeconfig does not permit what
 	// verifying here needs.
 	TokenReview bool
-	Now         func() time.Time
-	Logger      *slog.Logger
-	Registerer  prometheus.Registerer
+	// Publish writes what Istio needs into a remote cluster until ctx ends, where the kubeconfig permits PublishNeeds; nil
+	// writes nothing.
+	Publish      func(ctx context.Context, client kubernetes.Interface, logger *slog.Logger) error
+	PublishNeeds []authorizationv1.ResourceAttributes
+
+	Now        func() time.Time
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
 }
 
 // Set finds clusters by the names that callers have for them. Safe for concurrent use.

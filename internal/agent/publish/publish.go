@@ -72,9 +72,11 @@ func New(config Config) (*Publisher, error) {
 	return p, err
 }
 
+// LeaseName is the name of the Lease that says which replica writes.
+const LeaseName = "certloom-agent"
+
 // Times of the Lease: when the leader is lost without a word, another replica writes after a quarter of a minute.
 const (
-	leaseName     = "certloom-agent"
 	leaseDuration = 15 * time.Second
 	renewDeadline = 10 * time.Second
 	leaseRetry    = 2 * time.Second
@@ -85,12 +87,12 @@ func (p *Publisher) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 			Lock: &resourcelock.LeaseLock{
-				LeaseMeta:  metav1.ObjectMeta{Namespace: p.config.LeaseNamespace, Name: leaseName},
+				LeaseMeta:  metav1.ObjectMeta{Namespace: p.config.LeaseNamespace, Name: LeaseName},
 				Client:     p.config.Client.CoordinationV1(),
 				LockConfig: resourcelock.ResourceLockConfig{Identity: p.config.Identity},
 			},
 			LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: leaseRetry, ReleaseOnCancel: true,
-			Name: leaseName,
+			Name: LeaseName,
 			Callbacks: leaderelection.LeaderCallbacks{
 				OnStartedLeading: p.lead,
 				OnStoppedLeading: func() {}, // lead ends with its context
@@ -108,7 +110,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 func (p *Publisher) lead(ctx context.Context) {
 	p.leads.Store(true)
 	defer p.leads.Store(false)
-	p.config.Logger.InfoContext(ctx, "this replica writes the roots into the cluster", "lease", p.config.LeaseNamespace+"/"+leaseName)
+	p.config.Logger.InfoContext(ctx, "this replica writes the roots into the cluster", "lease", p.config.LeaseNamespace+"/"+LeaseName)
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return p.keepRootMaps(ctx) })
 	if p.istiod != nil {
