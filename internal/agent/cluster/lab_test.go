@@ -37,6 +37,8 @@ type lab struct {
 	clock      time.Time
 	servers    map[string]*server
 	connecting []string
+	publishing map[*server]int // times that it was begun
+	publishErr error
 }
 
 // server is a remote API server that knows the token of its own name, of ServiceAccount demo/web in Pod web-0.
@@ -113,7 +115,7 @@ const host = "https://%s.example:6443"
 // newLab runs a set of clusters until the test ends.
 func newLab(t *testing.T, servers ...*server) *lab {
 	t.Helper()
-	l := &lab{own: fake.NewClientset(), registry: prometheus.NewRegistry(), servers: map[string]*server{}, clock: time.Now()}
+	l := &lab{own: fake.NewClientset(), registry: prometheus.NewRegistry(), servers: map[string]*server{}, clock: time.Now(), publishing: map[*server]int{}}
 	for _, s := range servers {
 		l.servers[fmt.Sprintf(host, s.name)] = s
 	}
@@ -125,6 +127,7 @@ func newLab(t *testing.T, servers ...*server) *lab {
 	}
 	l.set, err = cluster.NewSet(cluster.SetConfig{
 		Own: own, IDs: []string{"Kubernetes", "alias"}, Client: l.own, Namespace: "istio-system", Connect: l.connect, Rules: rules,
+		Publish: l.publish, PublishNeeds: cluster.Verbs([]string{"create"}, "", "configmaps"),
 		Now: l.now, Logger: logger, Registerer: l.registry,
 	})
 	if err != nil {
@@ -170,6 +173,28 @@ func (l *lab) connect(config *rest.Config) (kubernetes.Interface, error) {
 	defer s.mu.Unlock()
 	s.config = config
 	return s, nil
+}
+
+// publish ends with an error once if there is one.
+func (l *lab) publish(ctx context.Context, client kubernetes.Interface, _ *slog.Logger) error {
+	l.mu.Lock()
+	err := l.publishErr
+	l.publishErr = nil
+	if s, ok := client.(*server); ok {
+		l.publishing[s]++
+	}
+	l.mu.Unlock()
+	if err == nil {
+		<-ctx.Done()
+	}
+	return err
+}
+
+// published says how often that was begun for a server.
+func (l *lab) published(s *server) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.publishing[s]
 }
 
 // connections are the clients that were made: server and token.

@@ -227,3 +227,27 @@ func TestNoRemotes(t *testing.T) {
 		t.Error("a cluster without a client was made")
 	}
 }
+
+// The roots are written where that is permitted, and when that ends the cluster is served again.
+func TestPublish(t *testing.T) {
+	t.Parallel()
+	east, west := newServer("east", "pods", "configmaps"), newServer("west", "pods")
+	l := newLab(t, east, west)
+	l.publishErr = errors.New("broken")
+	l.put(t, "both", 1, map[string]string{"east": at("east", "a"), "west": at("west", "a")})
+	l.run(t)
+	l.found(t, "west", "west")
+	eventually(t, func() error {
+		if n := l.published(east); n != 2 {
+			return fmt.Errorf("begun %d times, not 2", n)
+		}
+		return nil
+	})
+	l.found(t, "east", "east")
+	if n := l.published(west); n != 0 {
+		t.Errorf("what is not permitted was begun %d times", n)
+	}
+	if !strings.Contains(l.log.String(), "publisher: broken") {
+		t.Errorf("the log does not say why: %s", l.log.String())
+	}
+}
