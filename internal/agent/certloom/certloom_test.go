@@ -145,7 +145,7 @@ func TestBatch(t *testing.T) {
 	eventually(t, func() error { // all workers hold a call, the rest waits
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if len(s.batches) < 8 {
+		if len(s.batches) < 3 {
 			return errNotYet
 		}
 		return nil
