@@ -31,7 +31,7 @@ e2e: ## Run the real binary against cert-manager, lego and acmez
 	scripts/e2e.sh
 
 .PHONY: bench
-bench: ## Measure throughput, latency, memory and start time, with step-ca beside us
+bench: ## Measure throughput, latency, memory and start time, with step-ca and istiod beside us
 	scripts/bench.sh
 
 .PHONY: check

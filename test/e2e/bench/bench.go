@@ -112,6 +112,10 @@ func run(ctx context.Context, s *session, o options, lines []*line, servers ...s
 		fmt.Fprintf(table, "%s\t%.0f\t%s\t%s\t", l.title, l.rate(),
 			l.percentile(50).Round(100*time.Microsecond), l.percentile(99).Round(100*time.Microsecond))
 		for i := range servers {
+			if l.servers[i] == nil {
+				fmt.Fprint(table, "–\t–\t")
+				continue
+			}
 			fmt.Fprintf(table, "%s\t%.2f\t", l.each(i).Round(10*time.Microsecond), l.serverCPU[i].Seconds()/l.elapsed.Seconds())
 		}
 		fmt.Fprintf(table, "%.2f\n", l.clientCPU.Seconds()/l.elapsed.Seconds())

@@ -16,14 +16,18 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	istio "istio.io/api/security/v1alpha1"
+
+	"github.com/certloom/certloom/test/e2e/testbed"
 )
 
 // ca is a server of Istio's certificate service, ours or a peer.
 type ca struct {
-	address string // HOST:PORT
-	name    string // that its certificate is for
-	roots   *x509.CertPool
-	issued  atomic.Int64 // certificates that callers got
+	title     string
+	address   string // HOST:PORT
+	name      string // that its certificate is for
+	roots     *x509.CertPool
+	processes []*testbed.Process // it, the server behind it, the API server
+	issued    atomic.Int64       // certificates that callers got
 
 	mu       sync.Mutex // guards verified
 	verified []byte     // the last serving certificate whose chain was verified

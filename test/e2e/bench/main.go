@@ -43,7 +43,7 @@ func main() {
 	flag.StringVar(&o.postgres, "postgres", "", "connection string (a URL) of a PostgreSQL server to run SPIFFE orders on, instead of all else")
 	flag.BoolVar(&o.acme, "acme", true, "measure ACME")
 	flag.BoolVar(&o.mesh, "mesh", true, "measure CreateCertificate, as Istio's workloads call it, against a Kubernetes API server")
-	flag.BoolVar(&o.peer, "peer", true, "measure step-ca as well")
+	flag.BoolVar(&o.peer, "peer", true, "measure step-ca and istiod's own CA as well")
 	flag.BoolVar(&o.http2, "http2", false, "have clients speak HTTP/2; cert-manager and lego speak HTTP/1.1")
 	flag.Parse()
 	// The clients' garbage is no server's business; memory is there.

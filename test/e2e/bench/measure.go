@@ -16,7 +16,7 @@ import (
 type line struct {
 	title   string
 	clients []client
-	servers []*testbed.Process                               // whose processor time is told
+	servers []*testbed.Process                               // whose processor time is told; nil for one that it has not
 	during  func(ctx context.Context, d time.Duration) error // something to do while it is measured; nil: nothing
 
 	done      []time.Duration // how long each certificate took
@@ -74,6 +74,9 @@ func (l *line) turn(ctx context.Context, warmUp, counted time.Duration) error {
 func (l *line) serversCPU() ([]time.Duration, error) {
 	used := make([]time.Duration, len(l.servers))
 	for i, server := range l.servers {
+		if server == nil {
+			continue
+		}
 		var err error
 		if used[i], err = server.CPU(); err != nil {
 			return nil, err

@@ -30,43 +30,87 @@ func benchMesh(ctx context.Context, s *session, o options) {
 		return 1
 	})
 	server := testbed.StartCertloom(ctx, s, testbed.Options{Pprof: true})
-	agent := testbed.StartAgent(ctx, s, cluster, server, "--pprof")
-	ours := &ca{address: agent.Address, name: testbed.AgentName, roots: agent.Roots()}
-	processes := []*testbed.Process{agent.Process(), server.Process(), cluster.Server()}
+	// istiod keeps a ConfigMap of the usual name.
+	agent := testbed.StartAgent(ctx, s, cluster, server, "--pprof", "--root-configmap-name=certloom-root-cert")
+	ours := &ca{
+		title: "certloom-agent, certloom on SQLite", address: agent.Address, name: testbed.AgentName, roots: agent.Roots(),
+		processes: []*testbed.Process{agent.Process(), server.Process(), cluster.Server()},
+	}
+	all := []*ca{ours}
+	if o.peer {
+		all = append(all, istiods(ctx, s, cluster)...)
+	}
 
-	fmt.Printf("\nCreateCertificate, each client with a connection, a token and a Pod of its own; tokens verified, certificates recorded in SQLite\n\n")
-	var lines []*line
+	fmt.Printf("\nCreateCertificate, each client with a connection, a token and a Pod of its own\n\n")
+	lines := ours.lines(s, workloads)
 	var names []string
-	for _, n := range []int{fewWorkloads, manyWorkloads} {
-		l := &line{title: fmt.Sprintf("certloom-agent and certloom, %d clients", n), servers: processes}
-		for _, w := range workloads[:n] {
-			c, err := ours.connect(w)
-			must(s, err)
-			s.Cleanup(func() { c.close() })
-			l.clients = append(l.clients, c)
-		}
-		if o.profile != "" {
-			agentName, serverName := fmt.Sprintf("agent-%d", n), fmt.Sprintf("server-%d", n)
+	if o.profile != "" {
+		for _, l := range lines {
+			agentName, serverName := fmt.Sprintf("agent-%d", len(l.clients)), fmt.Sprintf("server-%d", len(l.clients))
 			l.during = both(profiler(agent.Debug(), o.profile, agentName), profiler(server.Health(), o.profile, serverName))
 			names = append(names, agentName, serverName)
 		}
-		lines = append(lines, l)
 	}
-	run(ctx, s, o, lines, "agent", "server", "API server")
+	for _, peer := range all[1:] {
+		lines = append(lines, peer.lines(s, workloads)...)
+	}
+	run(ctx, s, o, lines, "agent or istiod", "server", "API server")
 	for _, l := range lines {
 		for _, c := range l.clients {
 			must(s, c.(*caller).check())
 		}
 	}
+	fmt.Println()
+	for i := 2; i < len(lines); i++ { // ours come first, with as many clients as each peer's
+		fmt.Printf("%.1f times as many as %s\n", lines[i%2].rate()/lines[i].rate(), lines[i].title)
+	}
+	fmt.Println()
 	for range o.rounds {
-		must(s, inParallel(s, allWorkloads, func(i int) error {
-			workloads[i].renewToken(ctx, s, cluster)
-			return nil
-		}))
-		must(s, burst(ctx, ours, workloads, processes))
+		for _, one := range all {
+			must(s, inParallel(s, allWorkloads, func(i int) error {
+				workloads[i].renewToken(ctx, s, cluster)
+				return nil
+			}))
+			must(s, burst(ctx, one, workloads))
+		}
 	}
 	ours.compare(ctx, s, server)
 	printProfiles(ctx, s, o.profile, names...)
+}
+
+// istiods starts istiod with its own CA twice: as it comes, and with its limit of requests to the API server out of the way.
+func istiods(ctx context.Context, s *session, cluster *testbed.Cluster) []*ca {
+	var peers []*ca
+	for _, peer := range []struct {
+		title string
+		args  []string
+	}{
+		{"istiod's own CA, which records nothing", nil},
+		{"istiod's own CA, --kubernetesApiQPS=10000", []string{"--kubernetesApiQPS=10000", "--kubernetesApiBurst=20000"}},
+	} {
+		istiod := testbed.StartIstiodCA(ctx, s, cluster, peer.args...)
+		peers = append(peers, &ca{
+			title: peer.title, address: istiod.Address, name: testbed.IstiodName, roots: istiod.Roots,
+			processes: []*testbed.Process{istiod.Process(), nil, cluster.Server()},
+		})
+	}
+	return peers
+}
+
+// lines are what is measured of a ca with few and with many clients.
+func (c *ca) lines(s *session, workloads []*workload) []*line {
+	var lines []*line
+	for _, n := range []int{fewWorkloads, manyWorkloads} {
+		l := &line{title: fmt.Sprintf("%s: %d clients", c.title, n), servers: c.processes}
+		for _, w := range workloads[:n] {
+			one, err := c.connect(w)
+			must(s, err)
+			s.Cleanup(func() { one.close() })
+			l.clients = append(l.clients, one)
+		}
+		lines = append(lines, l)
+	}
+	return lines
 }
 
 // both does two things at once.
@@ -98,8 +142,8 @@ func (c *ca) compare(ctx context.Context, s *session, server *testbed.Certloom) 
 
 // burst has all workloads connect and ask at the same moment, with tokens that were not seen before, and prints when the
 // last has its certificate. Nobody asks twice.
-func burst(ctx context.Context, to *ca, workloads []*workload, servers []*testbed.Process) error {
-	l := &line{servers: servers}
+func burst(ctx context.Context, to *ca, workloads []*workload) error {
+	l := &line{servers: to.processes}
 	callers := make([]*caller, len(workloads))
 	for i, w := range workloads {
 		var err error
@@ -135,12 +179,12 @@ func burst(ctx context.Context, to *ca, workloads []*workload, servers []*testbe
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d clients at once: the last has its certificate after %s (half of them after %s); CPU of agent %s, server %s, clients %s\n",
-		len(callers), l.elapsed.Round(time.Millisecond), l.percentile(50).Round(time.Millisecond),
+	fmt.Printf("%s: %d clients at once, the last has its certificate after %s, half of them after %s; CPU: agent or istiod %s, server %s, clients %s\n",
+		to.title, len(callers), l.elapsed.Round(time.Millisecond), l.percentile(50).Round(time.Millisecond),
 		after[0]-before[0], after[1]-before[1], l.clientCPU.Round(10*time.Millisecond))
 	for _, err := range errs {
 		if err != nil {
-			return fmt.Errorf("one of %d clients at once: %w", len(callers), err)
+			return fmt.Errorf("%s: one of %d clients at once: %w", to.title, len(callers), err)
 		}
 	}
 	return closeAll(callers)
