@@ -50,6 +50,8 @@ func (f *field) testRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	forged, _ := pem.Decode(requestOf(t, &x509.CertificateRequest{}, id))
+	forged.Bytes[len(forged.Bytes)-1] ^= 1 // in the signature
 	emptyOrganization := []byte{0x30, 0x0b, 0x31, 0x09, 0x30, 0x07, 0x06, 0x03, 0x55, 0x04, 0x0a, 0x13, 0x00}
 	for name, ask := range map[string]struct {
 		csr  []byte
@@ -67,6 +69,7 @@ func (f *field) testRequests(t *testing.T) {
 		"refuses/common-name":        {requestOf(t, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "a"}}, id), codes.Unauthenticated},
 		"refuses/e-mail":             {requestOf(t, &x509.CertificateRequest{EmailAddresses: []string{"a@b.example"}}, id), codes.Unauthenticated},
 		"refuses/organization":       {pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: organization}), codes.Unauthenticated},
+		"refuses/forged":             {pem.EncodeToMemory(forged), codes.Unauthenticated},
 		"refuses/half-a-megabyte":    {[]byte(strings.Repeat("A", 512<<10)), codes.Unauthenticated},
 		"refuses/basic-constraints": {requestOf(t, &x509.CertificateRequest{ExtraExtensions: []pkix.Extension{
 			{Id: []int{2, 5, 29, 19}, Value: []byte{0x30, 0x03, 0x01, 0x01, 0xff}},
