@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"time"
@@ -60,22 +63,54 @@ func benchMesh(ctx context.Context, s *session, o options) {
 			must(s, c.(*caller).check())
 		}
 	}
-	fmt.Println()
+	if o.peer {
+		fmt.Println()
+	}
 	for i := 2; i < len(lines); i++ { // ours come first, with as many clients as each peer's
 		fmt.Printf("%.1f times as many as %s\n", lines[i%2].rate()/lines[i].rate(), lines[i].title)
 	}
 	fmt.Println()
+	atOnce := func(to *ca) {
+		must(s, inParallel(s, allWorkloads, func(i int) error {
+			workloads[i].renewToken(ctx, s, cluster)
+			return nil
+		}))
+		must(s, burst(ctx, to, workloads))
+	}
 	for range o.rounds {
 		for _, one := range all {
-			must(s, inParallel(s, allWorkloads, func(i int) error {
-				workloads[i].renewToken(ctx, s, cluster)
-				return nil
-			}))
-			must(s, burst(ctx, one, workloads))
+			atOnce(one)
 		}
+	}
+	if o.profile != "" {
+		names = append(names, "agent-burst", "server-burst", "clients-burst")
+		profileAll(ctx, s, o.profile, agent, server, func() { atOnce(ours) })
 	}
 	ours.compare(ctx, s, server)
 	printProfiles(ctx, s, o.profile, names...)
+}
+
+// profileAll profiles agent, server and clients while something short is done again and again.
+func profileAll(ctx context.Context, s *session, dir string, agent *testbed.Agent, server *testbed.Certloom, again func()) {
+	const long = 25 * time.Second
+	own, err := os.Create(filepath.Join(dir, "clients-burst.pprof"))
+	must(s, err)
+	defer own.Close()
+	must(s, pprof.StartCPUProfile(own))
+	defer pprof.StopCPUProfile()
+	done := make(chan error, 1)
+	go func() {
+		done <- both(profiler(agent.Debug(), dir, "agent-burst"), profiler(server.Health(), dir, "server-burst"))(ctx, long)
+	}()
+	for {
+		select {
+		case err := <-done:
+			must(s, err)
+			return
+		default:
+			again()
+		}
+	}
 }
 
 // istiods starts istiod with its own CA twice: as it comes, and with its limit of requests to the API server out of the way.
