@@ -1,12 +1,7 @@
 package certloom
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/certloom/certloom/internal/agent/issuer"
@@ -16,8 +11,9 @@ import (
 
 // lists is what the server has said last of revocation lists.
 type lists struct {
-	version string
-	crls    *issuer.CRLs // nil when it gave none
+	version  string
+	crls     *issuer.CRLs // nil when it gave none
+	withheld string       // why it gave none
 }
 
 func (l *lists) known() string {
@@ -36,6 +32,14 @@ func (i *Issuer) CRLs() *issuer.CRLs {
 	return l.crls
 }
 
+// Withheld implements issuer.CRLSource.
+func (i *Issuer) Withheld() string {
+	if l := i.lists.Load(); l != nil {
+		return l.withheld
+	}
+	return ""
+}
+
 // setLists notes what the server says of revocation lists; nil is nothing new. A set that is not good is not used, and is
 // not asked for again: those that were good stay until there is a better one.
 func (i *Issuer) setLists(ctx context.Context, sent *agentapi.RevocationLists) {
@@ -45,7 +49,7 @@ func (i *Issuer) setLists(ctx context.Context, sent *agentapi.RevocationLists) {
 		return
 	case sent.GetWithheld() != "":
 		i.config.Logger.WarnContext(ctx, "the server sends no revocation lists", telemetry.KeyError, sent.GetWithheld())
-		i.lists.Store(&lists{version: sent.GetVersion()})
+		i.lists.Store(&lists{version: sent.GetVersion(), withheld: sent.GetWithheld()})
 		return
 	}
 	crls, err := readLists(sent.GetCrls(), i.bundle.Load(), i.config.Now())
@@ -62,44 +66,9 @@ func (i *Issuer) setLists(ctx context.Context, sent *agentapi.RevocationLists) {
 // readLists checks a set. One that a verifier refuses, or without a list of a root, would have all connections of the mesh
 // refused. That there is one of each CA below the roots, only the server can know.
 func readLists(sent [][]byte, bundle *issuer.Bundle, now time.Time) (*issuer.CRLs, error) {
-	var (
-		text   bytes.Buffer
-		parsed []*x509.RevocationList
-		crls   = &issuer.CRLs{}
-	)
-	for _, der := range sent {
-		crl, err := x509.ParseRevocationList(der)
-		if err != nil {
-			return nil, fmt.Errorf("read a revocation list: %w", err)
-		}
-		if !now.Before(crl.NextUpdate) {
-			return nil, fmt.Errorf("the revocation list of %q ended at %s", crl.Issuer, crl.NextUpdate.UTC().Format(time.RFC3339))
-		}
-		if crls.NextUpdate.IsZero() || crl.NextUpdate.Before(crls.NextUpdate) {
-			crls.NextUpdate = crl.NextUpdate
-		}
-		parsed = append(parsed, crl)
-		if err := pem.Encode(&text, &pem.Block{Type: "X509 CRL", Bytes: der}); err != nil {
-			return nil, fmt.Errorf("write revocation lists: %w", err)
-		}
+	crls, err := issuer.NewCRLs(sent, now)
+	if err != nil {
+		return nil, err
 	}
-	crls.PEM = text.String()
-	return crls, checkRoots(parsed, bundle, now)
-}
-
-// checkRoots checks that each root that has not expired has signed a list.
-func checkRoots(parsed []*x509.RevocationList, bundle *issuer.Bundle, now time.Time) error {
-	if bundle == nil {
-		return errors.New("the trust bundle is not known yet")
-	}
-	for _, root := range bundle.Roots {
-		signed := now.After(root.NotAfter)
-		for _, crl := range parsed {
-			signed = signed || bytes.Equal(crl.RawIssuer, root.RawSubject) && crl.CheckSignatureFrom(root) == nil
-		}
-		if !signed {
-			return fmt.Errorf("root %q of the trust bundle has no revocation list in the set", root.Subject)
-		}
-	}
-	return nil
+	return crls, crls.Cover(bundle, now)
 }

@@ -148,8 +148,13 @@ func TestCRLsWithheld(t *testing.T) {
 	eventually(t, has(i, "1"))
 	s.announce(func() { s.lists = &agentapi.RevocationLists{Withheld: "a CA is not known here", Version: "2"} })
 	eventually(t, func() error { return log.contains("a CA is not known here") })
-	if i.CRLs() != nil {
-		t.Error("there are lists")
+	if i.CRLs() != nil || i.Withheld() != "a CA is not known here" {
+		t.Errorf("there are lists, or they are withheld because %q", i.Withheld())
+	}
+	s.announce(func() { s.lists = &agentapi.RevocationLists{Crls: s.CRLs(t, now, now.Add(time.Hour)), Version: "3"} })
+	eventually(t, has(i, "3"))
+	if i.Withheld() != "" {
+		t.Errorf("withheld because %q", i.Withheld())
 	}
 }
 
