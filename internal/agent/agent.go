@@ -105,9 +105,12 @@ func (a *Agent) makePublisher() error {
 	if err != nil {
 		return err
 	}
+	crls, _ := a.issuer.(issuer.CRLSource) // nil for issuers whose CA gives none
 	a.publisher, err = publish.New(publish.Config{
 		Client: c.Kube, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, Identity: holder,
 		RootMap: s.RootMap, Selector: s.NamespaceSelector, Workers: s.Workers, Istiod: s.Istiod,
+		CRLMap: s.CRLMap, CRLs: crls, TrustBundles: s.TrustBundles, TrustBundle: s.TrustBundle,
+		Tell: a.own.Warn, Namespace: s.Namespace, Pod: s.Pod, Dial: dial,
 		Now: c.Now, Random: c.Random, Logger: c.Logger, Registerer: a.registry,
 	})
 	return err
@@ -120,6 +123,16 @@ func (a *Agent) holder() (string, error) {
 		return "", fmt.Errorf("make a name for the holder of the Lease: %w", err)
 	}
 	return a.config.Settings.Pod + "_" + hex.EncodeToString(suffix), nil
+}
+
+// dial connects to an address and hangs up.
+func dial(ctx context.Context, address string) error {
+	connection, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", address, err)
+	}
+	_ = connection.Close() // nothing was sent
+	return nil
 }
 
 const (

@@ -53,6 +53,9 @@ type Settings struct {
 	RootMap           string // name of the ConfigMap with the roots
 	NamespaceSelector string // label selector of the namespaces that get one; "" is all
 	Workers           int
+	CRLMap            string          // name of the ConfigMap with the revocation lists, "" for none
+	TrustBundles      bool            // write ClusterTrustBundles where the API server has them
+	TrustBundle       string          // name of our own, "" for Istio's only
 	Istiod            *publish.Istiod // nil when the agent does not keep istiod's certificate
 
 	// Of the Pod that the agent runs in, for the inventory; "" where it is not known.
@@ -144,6 +147,15 @@ func (s *Settings) checkPublished() []error {
 	}
 	label("leader-election-namespace", s.LeaseNamespace)
 	label("root-configmap-name", s.RootMap)
+	if s.CRLMap != "" {
+		label("crl-configmap-name", s.CRLMap)
+	}
+	if s.CRLMap == s.RootMap {
+		bad("--crl-configmap-name: %q is that of --root-configmap-name", s.CRLMap)
+	}
+	if s.TrustBundle != "" {
+		label("cluster-trust-bundle-name", s.TrustBundle)
+	}
 	if _, err := labels.Parse(s.NamespaceSelector); err != nil {
 		bad("--configmap-namespace-selector: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/certloom/certloom/internal/agent/kube"
@@ -133,5 +134,12 @@ func (c *Cluster) RunsOn(ctx context.Context, node, namespace, account string) (
 func (c *Cluster) Tell(pod kube.Pod, reason, sentence string) {
 	if c.teller != nil {
 		c.teller.Tell(pod, reason, sentence)
+	}
+}
+
+// Warn writes an Event on an object. It does not block.
+func (c *Cluster) Warn(about *corev1.ObjectReference, reason, sentence string) {
+	if c.teller != nil {
+		c.teller.Warn(about, reason, sentence)
 	}
 }

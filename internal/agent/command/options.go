@@ -14,7 +14,6 @@ import (
 
 	"github.com/certloom/certloom/internal/agent"
 	"github.com/certloom/certloom/internal/agent/caservice"
-	"github.com/certloom/certloom/internal/agent/publish"
 	"github.com/certloom/certloom/internal/pki"
 )
 
@@ -58,12 +57,7 @@ type options struct {
 	namespace, pod, node string
 	account              string
 
-	leaseNamespace, rootMap, selector string
-	workers                           int
-	istiodEnabled                     bool
-	istiod                            publish.Istiod
-	istiodAlgorithm                   string
-	istiodKeySize                     int
+	publishOptions
 }
 
 // newOptions declares the flags; env gives the defaults that a Pod knows of itself.
@@ -113,23 +107,6 @@ func (o *options) callerFlags(env func(string) string) {
 	o.certificateFlags(f)
 	f.StringSliceVar(&o.nodeAccounts, "ca-trusted-node-accounts", nil,
 		"NAMESPACE/SERVICEACCOUNT of node proxies that may ask for the Pods on their node, such as istio-system/ztunnel")
-}
-
-func (o *options) publishFlags() {
-	f := o.group("Written into the cluster, by one replica")
-	f.StringVar(&o.leaseNamespace, "leader-election-namespace", "istio-system", "namespace of the Lease that says which replica writes")
-	f.StringVar(&o.rootMap, "root-configmap-name", "istio-ca-root-cert", "ConfigMap with the roots, in each selected namespace")
-	f.StringVar(&o.selector, "configmap-namespace-selector", "", "label selector of these namespaces (default: all)")
-	f.IntVar(&o.workers, "max-concurrent-reconciles", 4, "ConfigMaps that are written at once")
-	f.BoolVar(&o.istiodEnabled, "istiod-cert-enabled", true, "keep istiod's certificate in a Secret")
-	f.StringVar(&o.istiod.Namespace, "istiod-cert-namespace", "istio-system", "namespace of istiod and of that Secret")
-	f.StringVar(&o.istiod.Secret, "istiod-cert-secret", "istiod-tls", "its name")
-	f.DurationVar(&o.istiod.Lifetime, "istiod-cert-duration", 24*time.Hour, "lifetime of the certificate")
-	f.DurationVar(&o.istiod.RenewBefore, "istiod-cert-renew-before", 0, "how long before its end it is renewed (default: half of its lifetime)")
-	f.StringVar(&o.istiodAlgorithm, "istiod-cert-key-algorithm", "ECDSA", "its key: ECDSA or RSA")
-	f.IntVar(&o.istiodKeySize, "istiod-cert-key-size", 0, "256 or 384 for ECDSA, 2048, 3072 or 4096 for RSA (default: the smallest)")
-	f.StringSliceVar(&o.istiod.MoreNames, "istiod-cert-additional-dns-names", nil, "further DNS names of istiod, as of ISTIOD_CUSTOM_HOST")
-	f.StringSliceVar(&o.istiod.Revisions, "istiod-cert-istio-revisions", []string{"default"}, "revisions of istiod whose names the certificate has")
 }
 
 func (o *options) clusterFlags(env func(string) string) {
@@ -203,13 +180,8 @@ func (o *options) settings() (agent.Settings, []error) {
 	s.Certloom.CredentialFile, s.ACME.CredentialFile = o.credentialFile, o.credentialFile
 	o.defaultCertificates(&s)
 	problems = append(problems, o.misplaced()...)
-	s.LeaseNamespace, s.RootMap, s.NamespaceSelector, s.Workers = o.leaseNamespace, o.rootMap, o.selector, o.workers
+	problems = append(problems, o.published(&s)...)
 	var err error
-	if o.istiodEnabled {
-		s.Istiod = &o.istiod
-		s.Istiod.Key, err = keyAlgorithm(o.istiodAlgorithm, o.istiodKeySize)
-		note("istiod-cert-key-algorithm", err)
-	}
 	s.ServingKey, err = keyAlgorithm(o.servingAlgorithm, o.servingKeySize)
 	note("serving-signature-algorithm", err)
 	s.NodeAccounts, err = nodeAccounts(o.nodeAccounts)

@@ -47,10 +47,15 @@ func (t *Teller) Run(ctx context.Context) error {
 
 // Tell notes a warning about a Pod. It does not block: what there is no room for is dropped.
 func (t *Teller) Tell(pod Pod, reason, sentence string) {
+	t.Warn(&corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID),
+	}, reason, sentence)
+}
+
+// Warn notes a warning about an object, as Tell does.
+func (t *Teller) Warn(about *corev1.ObjectReference, reason, sentence string) {
 	if len(sentence) > maxMessage {
 		sentence = strings.ToValidUTF8(sentence[:maxMessage], "")
 	}
-	t.recorder.Event(&corev1.ObjectReference{
-		APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID),
-	}, corev1.EventTypeWarning, reason, sentence)
+	t.recorder.Event(about, corev1.EventTypeWarning, reason, sentence)
 }

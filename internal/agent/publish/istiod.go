@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +20,6 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/certloom/certloom/internal/agent/issuer"
-	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/telemetry"
 )
@@ -35,6 +33,8 @@ type Istiod struct {
 	Key               pki.KeyAlgorithm
 	Lifetime          time.Duration
 	RenewBefore       time.Duration // 0 is half of the lifetime
+	// Restart restarts Deployments of istiod that started before there was a certificate, and serve nothing therefore.
+	Restart bool
 }
 
 // istiodAccount is the ServiceAccount that Istio's charts give to istiod.
@@ -64,6 +64,7 @@ func (w *Istiod) uri() string {
 type istiodSecret struct {
 	config *Config
 	wants  Istiod
+	early  *earlyIstiods
 	expiry atomic.Int64 // of the certificate, in Unix time
 }
 
@@ -110,6 +111,7 @@ func (s *istiodSecret) keep(ctx context.Context) error {
 		if err == nil {
 			existing, _ := object.(*corev1.Secret)
 			err = s.reconcile(ctx, existing)
+			s.early.look(ctx, existing)
 		}
 		if err != nil && ctx.Err() == nil {
 			s.config.Logger.WarnContext(ctx, "istiod's certificate not written", telemetry.KeyError, err)
@@ -147,9 +149,6 @@ func (s *istiodSecret) reconcile(ctx context.Context, existing *corev1.Secret) e
 	s.expiry.Store(leaf.NotAfter.Unix())
 	s.config.Logger.InfoContext(ctx, "istiod's certificate written", "secret", s.wants.Namespace+"/"+s.wants.Secret,
 		"why", why, "names", leaf.DNSNames, "not_after", leaf.NotAfter)
-	if existing == nil {
-		s.warnOlderIstiods(ctx)
-	}
 	return nil
 }
 
@@ -243,22 +242,4 @@ func (s *istiodSecret) write(ctx context.Context, existing *corev1.Secret, data 
 		return fmt.Errorf("update Secret %s: %w", s.wants.Secret, err)
 	}
 	return nil
-}
-
-// warnOlderIstiods says which Pods of istiod started before there was a Secret: they look for it only at their start, and
-// serve nothing on port 15012 until they are restarted.
-func (s *istiodSecret) warnOlderIstiods(ctx context.Context) {
-	pods, err := s.config.Client.CoreV1().Pods(s.wants.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=istiod"})
-	if err != nil {
-		s.config.Logger.WarnContext(ctx, "istiod's Pods not listed", telemetry.KeyError, fault.From(err))
-		return
-	}
-	var names []string
-	for i := range pods.Items {
-		names = append(names, pods.Items[i].Name)
-	}
-	if len(names) > 0 {
-		s.config.Logger.WarnContext(ctx, "istiod started before its certificate was there: restart it, or port 15012 stays shut",
-			"pods", strings.Join(names, " "), "command", "kubectl rollout restart deployment --namespace "+s.wants.Namespace+" --selector app=istiod")
-	}
 }

@@ -1,8 +1,10 @@
-// Package publish owns what the agent writes into the cluster, so that Istio finds it: the roots, as a ConfigMap in each
-// namespace, and istiod's own certificate, as a Secret. One replica at a time writes, the holder of a Lease.
+// Package publish owns what the agent writes into the cluster, so that Istio finds it: the roots and the revocation lists,
+// as ConfigMaps in each namespace, the roots as ClusterTrustBundles, and istiod's own certificate, as a Secret. One
+// replica at a time writes, the holder of a Lease.
 //
-// It must never take over a Secret that somebody else keeps, and never takes a good certificate away. It trusts the
-// issuer's bundle; what is in the cluster may be anything, and is repaired.
+// It must never take over a Secret that somebody else keeps, never takes a good certificate away, and never leaves a
+// revocation list in place that has ended. It trusts the issuer's bundle and lists; what is in the cluster may be
+// anything, and is repaired.
 package publish
 
 import (
@@ -16,7 +18,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
@@ -35,11 +39,27 @@ type Config struct {
 
 	// RootMap is the name of the ConfigMap with the roots. Selector chooses the namespaces that get one, by label; "" is all.
 	RootMap, Selector string
-	// Workers is how many ConfigMaps are written at once.
+	// Workers is how many ConfigMaps of a kind are written at once.
 	Workers int
+
+	// CRLMap is the name of the ConfigMap with the revocation lists, "" for none. CRLs says them; nil when the CA has none.
+	CRLMap string
+	CRLs   issuer.CRLSource
+
+	// TrustBundles writes ClusterTrustBundles with the roots where the API server has them: Istio's, and one of the name
+	// TrustBundle, unless that is "".
+	TrustBundles bool
+	TrustBundle  string
 
 	// Istiod is istiod's certificate; nil when somebody else makes it.
 	Istiod *Istiod
+
+	// Tell writes an Event, nil for none. Namespace and Pod are the agent's own, "" when they are not known.
+	Tell           func(about *corev1.ObjectReference, reason, sentence string)
+	Namespace, Pod string
+
+	// Dial connects to an address and hangs up. It is needed with Istiod.
+	Dial func(ctx context.Context, address string) error
 
 	Now        func() time.Time
 	Random     io.Reader
@@ -52,7 +72,12 @@ type Publisher struct {
 	config  Config
 	metrics *metrics
 	leads   atomic.Bool
+	own     atomic.Pointer[corev1.ObjectReference] // the Pod that we run in, nil when it is not known
+	lists   *crlContent
 	istiod  *istiodSecret // nil when it is not ours
+
+	rootContest, crlContest, bundleContest *contest
+	contests                               []*contest // all of them
 }
 
 // New checks the configuration and starts nothing.
@@ -64,8 +89,15 @@ func New(config Config) (*Publisher, error) {
 		return nil, errors.New("publisher: LeaseNamespace, Identity, RootMap or Workers is missing")
 	}
 	p := &Publisher{config: config}
+	p.lists = &crlContent{Publisher: p}
+	p.rootContest, p.crlContest, p.bundleContest = p.newContest("the roots"), p.newContest("the revocation lists"), p.newContest("the roots")
+	p.contests = []*contest{p.rootContest, p.crlContest, p.bundleContest}
 	if config.Istiod != nil {
+		if config.Dial == nil {
+			return nil, errors.New("publisher: Dial is missing")
+		}
 		p.istiod = &istiodSecret{config: &p.config, wants: *config.Istiod}
+		p.istiod.early = &earlyIstiods{config: &p.config, namespace: config.Istiod.Namespace, restart: config.Istiod.Restart}
 	}
 	var err error
 	p.metrics, err = newMetrics(config.Registerer, p)
@@ -111,58 +143,66 @@ func (p *Publisher) lead(ctx context.Context) {
 	p.leads.Store(true)
 	defer p.leads.Store(false)
 	p.config.Logger.InfoContext(ctx, "this replica writes the roots into the cluster", "lease", p.config.LeaseNamespace+"/"+LeaseName)
+	p.findOwn(ctx)
 	running, ctx := errgroup.WithContext(ctx)
-	running.Go(func() error { return p.keepRootMaps(ctx) })
-	if p.istiod != nil {
-		running.Go(func() error { return p.istiod.keep(ctx) })
+	spaces := p.selected()
+	defer spaces.Shutdown()
+	tasks := p.tasks(spaces)
+	spaces.Start(ctx.Done())
+	for _, task := range tasks {
+		running.Go(func() error { return task(ctx) })
 	}
 	if err := running.Wait(); err != nil {
 		p.config.Logger.ErrorContext(ctx, "roots are not written into the cluster any more", telemetry.KeyError, err)
 	}
 }
 
-// metrics are the publisher's own numbers.
-type metrics struct {
-	written *prometheus.CounterVec
+// tasks are what there is to write.
+func (p *Publisher) tasks(spaces informers.SharedInformerFactory) []func(context.Context) error {
+	keepers := []*mapKeeper{{
+		Publisher: p, what: "roots", name: p.config.RootMap, key: rootKey, content: rootContent{p},
+		written: p.metrics.roots, contest: p.rootContest,
+	}}
+	if p.config.CRLMap != "" {
+		keepers = append(keepers, &mapKeeper{
+			Publisher: p, what: "revocation lists", name: p.config.CRLMap, key: crlKey, content: p.lists,
+			written: p.metrics.lists, contest: p.crlContest,
+		})
+	}
+	var tasks []func(context.Context) error
+	for _, k := range keepers {
+		k.namespaces = spaces.Core().V1().Namespaces().Informer()
+		tasks = append(tasks, k.keep)
+	}
+	if p.config.TrustBundles {
+		signers := map[string]string{istioBundle: istioSigner}
+		if p.config.TrustBundle != "" {
+			signers[p.config.TrustBundle] = ""
+		}
+		tasks = append(tasks, (&trustBundles{Publisher: p, signers: signers, contest: p.bundleContest}).keep)
+	}
+	if p.istiod != nil {
+		tasks = append(tasks, p.istiod.keep)
+	}
+	return tasks
 }
 
-func newMetrics(registerer prometheus.Registerer, p *Publisher) (*metrics, error) {
-	m := &metrics{written: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "certloom_agent_root_configmaps_total",
-		Help: "Writes of ConfigMaps with the roots, by outcome: created, repaired, failed (to be tried again).",
-	}, []string{"outcome"})}
-	leader := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "certloom_agent_leader", Help: "1 while this replica writes the roots into the cluster.",
-	}, func() float64 {
-		if p.leads.Load() {
-			return 1
-		}
-		return 0
-	})
-	root := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "certloom_agent_root_expiry_timestamp_seconds", Help: "When the first root of the trust bundle expires, in Unix time; 0 before it is known.",
-	}, func() float64 {
-		if bundle := p.config.Source.Bundle(); bundle != nil {
-			return float64(bundle.Expiry().Unix())
-		}
-		return 0
-	})
-	istiod := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "certloom_agent_istiod_expiry_timestamp_seconds",
-		Help: "When istiod's certificate expires, in Unix time; 0 where this replica does not keep it.",
-	}, func() float64 {
-		if p.istiod == nil || !p.leads.Load() {
-			return 0
-		}
-		return float64(p.istiod.expiry.Load())
-	})
-	for _, c := range []prometheus.Collector{m.written, leader, root, istiod} {
-		if err := registerer.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
+// findOwn looks up the Pod that we run in, for Events.
+func (p *Publisher) findOwn(ctx context.Context) {
+	if p.config.Pod == "" || p.config.Namespace == "" || p.own.Load() != nil {
+		return
 	}
-	for _, outcome := range []string{"created", "repaired", "failed"} {
-		m.written.WithLabelValues(outcome)
+	pod, err := p.config.Client.CoreV1().Pods(p.config.Namespace).Get(ctx, p.config.Pod, metav1.GetOptions{})
+	if err != nil {
+		p.config.Logger.WarnContext(ctx, "the agent's own Pod is not found, so that no Events are written about it", telemetry.KeyError, err)
+		return
 	}
-	return m, nil
+	p.own.Store(&corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID})
+}
+
+// tellOwn writes an Event on our own Pod, where it is known.
+func (p *Publisher) tellOwn(reason, sentence string) {
+	if own := p.own.Load(); own != nil && p.config.Tell != nil {
+		p.config.Tell(own, reason, sentence)
+	}
 }
