@@ -38,6 +38,7 @@ func TestAgentKill(t *testing.T) {
 	t.Run("agent-killed", m.testAgentKilled)
 	t.Run("agents-restarted", m.testAgentsRestarted)
 	t.Run("server-killed", m.testServerKilled)
+	t.Run("server-killed-often", m.testServerKilledOften)
 }
 
 // fleet is a number of workloads, each with a Pod, a token and connections of its own.
@@ -229,6 +230,7 @@ func (m *replicas) testAgentKilled(t *testing.T) {
 		t.Errorf("%d of %d workloads have a certificate, %d calls failed with all retries, failed attempts: %v", sum.certificates, workloads, sum.loops, sum.errors)
 	}
 	m.agents[0].Restart(t.Context(), t)
+	m.front.Await(t.Context(), t)
 }
 
 // testAgentsRestarted restarts one agent after the other, in an orderly way, under load: not one call fails, neither of
@@ -254,6 +256,7 @@ func (m *replicas) testAgentsRestarted(t *testing.T) {
 		}
 		f.until(t, f.got.Load()+between)
 		agent.Restart(t.Context(), t)
+		m.front.Await(t.Context(), t)
 	}
 	over.Store(true)
 	wait()
@@ -327,6 +330,23 @@ func (m *replicas) testServerKilled(t *testing.T) {
 			t.Errorf("agent %d is another process", i)
 		}
 	}
+}
+
+// testServerKilledOften has the server come back at once, so that what was committed without an answer is asked for again.
+func (m *replicas) testServerKilledOften(t *testing.T) {
+	const workloads, kills, between = 100, 5, 200
+	f := m.newFleet(t, workloads)
+	var over atomic.Bool
+	wait := f.each(t.Context(), t, workloads, func(*testbed.ProxyAgent) bool { return !over.Load() })
+	for range kills {
+		f.until(t, f.got.Load()+between)
+		m.server.Kill()
+		m.server.Restart(t.Context(), t)
+	}
+	f.until(t, f.got.Load()+between)
+	over.Store(true)
+	wait()
+	f.report(t)
 }
 
 // awaitReadiness waits until /readyz of the agent answers with the code.

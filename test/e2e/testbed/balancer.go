@@ -25,9 +25,14 @@ type backend struct {
 	ready atomic.Bool
 }
 
-// balancerPeriod is how often readiness is looked at: the time that kubelet and kube-proxy take together to notice that
-// a container has ended.
-const balancerPeriod = 500 * time.Millisecond
+const (
+	// balancerPeriod is how often readiness is looked at: the time that kubelet and kube-proxy take together to notice that
+	// a container has ended.
+	balancerPeriod = 500 * time.Millisecond
+	// A probe that is not answered in time counts when it is one of several in a row, as kubelet counts them.
+	probeTimeout  = time.Second
+	probesMissing = 3
+)
 
 // StartBalancer starts a balancer in front of agents that are ready.
 func StartBalancer(t T, agents ...*Agent) *Balancer {
@@ -46,7 +51,7 @@ func StartBalancer(t T, agents ...*Agent) *Balancer {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { b.accept(ctx, listener) })
 	for _, one := range b.backends {
-		tasks.Go(func() { one.watch(ctx) })
+		tasks.Go(func() { one.watch(ctx, t) })
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -57,13 +62,40 @@ func StartBalancer(t T, agents ...*Agent) *Balancer {
 }
 
 // watch keeps in mind whether the backend is ready.
-func (b *backend) watch(ctx context.Context) {
-	client := &http.Client{Timeout: balancerPeriod}
-	check := answers(client, b.agent.Health+"/readyz")
+func (b *backend) watch(ctx context.Context, t T) {
+	check, missing := answers(&http.Client{Timeout: probeTimeout}, b.agent.Health+"/readyz"), 0
 	_ = Poll(ctx, balancerPeriod, func(ctx context.Context) error { // it ends with ctx only
-		b.ready.Store(check(ctx) == nil)
+		err := check(ctx)
+		var slow net.Error
+		if errors.As(err, &slow) && slow.Timeout() {
+			missing++
+		} else {
+			missing = 0
+		}
+		ready := err == nil || missing > 0 && missing < probesMissing && b.ready.Load()
+		if b.ready.Swap(ready) != ready && ctx.Err() == nil {
+			t.Logf("the agent at %s counts as ready: %v (%v)", b.agent.Address, ready, err)
+		}
 		return errors.New("for ever")
 	})
+}
+
+// Await waits until all agents count as ready, as the restart of a Deployment waits for each new replica.
+func (b *Balancer) Await(ctx context.Context, t T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	err := Poll(ctx, balancerPeriod/10, func(context.Context) error {
+		for _, one := range b.backends {
+			if !one.ready.Load() {
+				return errors.New("an agent does not count as ready: " + one.agent.Address)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (b *Balancer) accept(ctx context.Context, listener net.Listener) {
