@@ -59,6 +59,9 @@ func All() []Part {
 			CRDs: "istio.io/istio", CRDGlob: "manifests/charts/base/files/crd-*.yaml",
 		},
 		{
+			Name: "helm", Packages: []string{"helm.sh/helm/v4/cmd/helm"}, Patience: "two minutes",
+		},
+		{
 			Name: "stepca", Packages: []string{"github.com/smallstep/certificates/cmd/step-ca"}, Patience: "about a minute",
 		},
 		{
