@@ -99,7 +99,7 @@ func (c *contest) speak(ctx context.Context, object *metav1.ObjectMeta) {
 		}
 	}
 	const advice = "one of the two has to stop; istiod does with ENABLE_CA_SERVER=false"
-	c.logger.ErrorContext(ctx, c.what+" are changed back again and again by another writer", "object", object.Namespace+"/"+object.Name,
+	c.logger.ErrorContext(ctx, "another writer changes an object back again and again", "what", c.what, "object", object.Namespace+"/"+object.Name,
 		"writer", who, "advice", advice)
 	c.tell("AnotherWriter", c.what+" are changed back again and again by "+who+", as in "+object.Namespace+"/"+object.Name+": "+advice)
 }

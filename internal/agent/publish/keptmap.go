@@ -135,7 +135,7 @@ func (k *mapKeeper) work(ctx context.Context) error {
 		}
 		if err := k.reconcile(ctx, namespace); err != nil && ctx.Err() == nil {
 			k.written.WithLabelValues(failed).Inc()
-			k.config.Logger.WarnContext(ctx, k.what+" not written", telemetry.KeyNamespace, namespace, telemetry.KeyError, err)
+			k.config.Logger.WarnContext(ctx, "configmap not written", "what", k.what, telemetry.KeyNamespace, namespace, telemetry.KeyError, err)
 			k.queue.AddRateLimited(namespace)
 		} else {
 			k.queue.Forget(namespace)

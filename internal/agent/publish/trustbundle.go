@@ -66,11 +66,11 @@ func (t *trustBundles) apis() []bundleAPI {
 		},
 		create: func(ctx context.Context, b *certificatesv1.ClusterTrustBundle) error {
 			_, err := v1.Create(ctx, b, metav1.CreateOptions{})
-			return err
+			return err //nolint:wrapcheck // count wraps it
 		},
 		update: func(ctx context.Context, b *certificatesv1.ClusterTrustBundle) error {
 			_, err := v1.Update(ctx, b, metav1.UpdateOptions{})
-			return err
+			return err //nolint:wrapcheck // count wraps it
 		},
 	}, {
 		version: "v1beta1",
@@ -86,11 +86,11 @@ func (t *trustBundles) apis() []bundleAPI {
 		},
 		create: func(ctx context.Context, b *certificatesv1.ClusterTrustBundle) error {
 			_, err := beta.Create(ctx, toBeta(b), metav1.CreateOptions{})
-			return err
+			return err //nolint:wrapcheck // count wraps it
 		},
 		update: func(ctx context.Context, b *certificatesv1.ClusterTrustBundle) error {
 			_, err := beta.Update(ctx, toBeta(b), metav1.UpdateOptions{})
-			return err
+			return err //nolint:wrapcheck // count wraps it
 		},
 	}}
 }
