@@ -200,12 +200,7 @@ func (f *field) testEarlyIstiod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	started := metav1.NewTime(time.Now().Add(-time.Hour))
-	const address = "127.66.77.88" // nobody listens there
-	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &started, PodIP: address, PodIPs: []corev1.PodIP{{IP: address}}}
-	if _, err := pods.UpdateStatus(ctx, pod, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	f.cluster.MarkRunning(ctx, t, pod, testbed.Deaf, time.Now().Add(-time.Hour))
 	eventually(t, func(ctx context.Context) error {
 		events, err := f.cluster.Kube.CoreV1().Events("istio-system").List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=istiod-0"})
 		if err != nil {

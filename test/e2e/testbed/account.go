@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +36,19 @@ func (c *Cluster) CreatePod(ctx context.Context, t T, namespace, name, account, 
 			ServiceAccountName: account, NodeName: node, Containers: []corev1.Container{{Name: "app", Image: "app"}},
 		},
 	})
+}
+
+// Deaf is an address on which nobody listens, for Pods that do not serve.
+const Deaf = "127.66.77.88"
+
+// MarkRunning gives a Pod the status that a kubelet would.
+func (c *Cluster) MarkRunning(ctx context.Context, t T, pod *corev1.Pod, address string, since time.Time) {
+	t.Helper()
+	started := metav1.NewTime(since)
+	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &started, PodIP: address, PodIPs: []corev1.PodIP{{IP: address}}}
+	if _, err := c.Kube.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, pod, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (c *Cluster) makePod(ctx context.Context, t T, pod *corev1.Pod) *corev1.Pod {

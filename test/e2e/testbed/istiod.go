@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -73,12 +74,14 @@ func StartMesh(ctx context.Context, t T, c *Cluster) *Mesh {
 // start starts istiod with a Pod of its own, and waits until it is ready.
 func (m *Mesh) start(ctx context.Context, t T) {
 	t.Helper()
-	m.cluster.makePod(ctx, t, &corev1.Pod{
+	pod := m.cluster.makePod(ctx, t, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istiod-0", Labels: map[string]string{"app": "istiod"}},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: "istiod", NodeName: "node-1", Containers: []corev1.Container{{Name: "discovery", Image: "pilot"}},
 		},
 	})
+	// The agent tries port 15012 of the Pod, while istiod listens elsewhere. It gives istiod half a minute to start.
+	m.cluster.MarkRunning(ctx, t, pod, Deaf, time.Now().Add(-time.Minute))
 	process, err := start(m.program)
 	if err != nil {
 		t.Fatal(err)
