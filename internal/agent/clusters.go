@@ -14,6 +14,7 @@ import (
 
 	"github.com/certloom/certloom/internal/agent/caservice"
 	"github.com/certloom/certloom/internal/agent/cluster"
+	"github.com/certloom/certloom/internal/agent/issuer"
 	"github.com/certloom/certloom/internal/agent/publish"
 )
 
@@ -36,17 +37,19 @@ func (a *Agent) makeClusters() error {
 	return err
 }
 
-// publishRemotely keeps the roots in a remote cluster until ctx ends. istiod writes none where it has no CA of its own, and
-// its certificate is a matter of the cluster that it runs in. Numbers of this are not counted among those of our own cluster.
+// publishRemotely keeps the roots and the revocation lists in a remote cluster until ctx ends. istiod writes none where it has
+// no CA of its own, and its certificate is a matter of the cluster that it runs in. Numbers of this are not counted among
+// those of our own cluster.
 func (a *Agent) publishRemotely(ctx context.Context, client kubernetes.Interface, logger *slog.Logger) error {
 	c, s := &a.config, &a.config.Settings
 	holder, err := a.holder()
 	if err != nil {
 		return err
 	}
+	crls, _ := a.issuer.(issuer.CRLSource) // nil for issuers whose CA gives none
 	publisher, err := publish.New(publish.Config{
 		Client: client, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, Identity: holder,
-		RootMap: s.RootMap, Selector: s.NamespaceSelector, Workers: s.Workers,
+		RootMap: s.RootMap, Selector: s.NamespaceSelector, Workers: s.Workers, CRLMap: s.CRLMap, CRLs: crls,
 		Now: c.Now, Random: c.Random, Logger: logger, Registerer: prometheus.NewRegistry(),
 	})
 	if err != nil {
@@ -64,13 +67,17 @@ func (s *Settings) remoteNeeds() []authorizationv1.ResourceAttributes {
 		}
 		return wanted
 	}
-	return slices.Concat(
+	needs := slices.Concat(
 		cluster.Verbs([]string{"list", "watch"}, "", "namespaces"),
 		cluster.Verbs([]string{"create"}, "", "configmaps"),
 		named([]string{"get", "list", "watch", "update"}, "", "configmaps", "", s.RootMap),
 		named([]string{"create"}, "coordination.k8s.io", "leases", s.LeaseNamespace, ""),
 		named([]string{"get", "update"}, "coordination.k8s.io", "leases", s.LeaseNamespace, publish.LeaseName),
 	)
+	if s.CRLMap != "" {
+		needs = append(needs, named([]string{"get", "list", "watch", "update"}, "", "configmaps", "", s.CRLMap)...)
+	}
+	return needs
 }
 
 // checkClusters checks which clusters the agent serves.

@@ -154,6 +154,13 @@ func TestRemoteClusters(t *testing.T) {
 		eventually(t, far.holdsRoot("demo"))
 		p.west.Kubectl(t.Context(), t, "delete", "configmap", "istio-ca-root-cert", "--namespace", "demo")
 		eventually(t, far.holdsRoot("demo"))
+		eventually(t, func(ctx context.Context) error {
+			_, lists, err := far.crlMap(ctx, "demo")
+			if err == nil && len(lists) < 2 {
+				err = fmt.Errorf("%d revocation lists, not one of the root and one of the issuing CA", len(lists))
+			}
+			return err
+		})
 	})
 	t.Run("refused-secret", p.testRefusedSecret)
 	t.Run("removed", func(t *testing.T) {
