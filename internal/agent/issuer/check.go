@@ -70,9 +70,12 @@ func usages() []x509.ExtKeyUsage {
 // checkPath checks the path to a root. Signatures cost most of an issuance in this process, so those above the leaf
 // are verified once for each set of CA certificates and not for each leaf.
 func (b *Bundle) checkPath(leaf *x509.Certificate, above [][]byte, now time.Time) error {
-	key := pathKey(above)
+	key := pathKey(leaf, above)
 	if known := b.paths.find(key, now); known != nil {
-		return checkLeaf(leaf, known.issuer, now)
+		// A chain that begins below a root does not say which root: two may have the same name.
+		if err := checkLeaf(leaf, known.issuer, now); err == nil || len(above) > 0 {
+			return err
+		}
 	}
 	between := x509.NewCertPool()
 	for _, der := range above {
@@ -132,8 +135,11 @@ type path struct {
 	until  time.Time // the first of the CAs expires
 }
 
-func pathKey(above [][]byte) [sha256.Size]byte {
+func pathKey(leaf *x509.Certificate, above [][]byte) [sha256.Size]byte {
 	hash := sha256.New()
+	if len(above) == 0 {
+		_, _ = hash.Write(leaf.RawIssuer)
+	}
 	for _, der := range above {
 		sum := sha256.Sum256(der)
 		_, _ = hash.Write(sum[:]) // a hash never fails

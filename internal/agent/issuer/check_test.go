@@ -225,3 +225,27 @@ func BenchmarkCheck(b *testing.B) {
 func criticalExtension() pkix.Extension {
 	return pkix.Extension{Id: []int{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}
 }
+
+// Leaves directly below roots, which chains without a CA do not tell apart, not even by their names.
+func TestCheckBelowRoots(t *testing.T) {
+	t.Parallel()
+	one, two := testca.New(t), testca.New(t)
+	b, err := issuer.NewBundle([][]byte{one.IssuingCert.Raw, two.IssuingCert.Raw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := testca.Key(t)
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*testca.Hierarchy{one, two, one, two, two} {
+		leaf := h.Leaf(t, &x509.Certificate{
+			SerialNumber: big.NewInt(1), DNSNames: []string{"a.svc"}, NotBefore: testca.Now(), NotAfter: testca.Now().Add(time.Hour),
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		}, key.Public())
+		if _, err := b.Check([][]byte{leaf.Raw}, issuer.Wanted{SPKI: spki, Names: pki.Names{DNS: []string{"a.svc"}}}, testca.Now()); err != nil {
+			t.Error(err)
+		}
+	}
+}
