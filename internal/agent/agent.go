@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -27,6 +28,8 @@ import (
 type Config struct {
 	Settings Settings
 	Kube     kubernetes.Interface
+	// Dynamic is for objects that are not Kubernetes' own; nil where the issuer has none.
+	Dynamic dynamic.Interface
 	// Connect makes clients of the API servers of remote clusters; nil where there are none.
 	Connect func(config *rest.Config) (kubernetes.Interface, error)
 	Now     func() time.Time

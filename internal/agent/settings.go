@@ -24,6 +24,8 @@ type Settings struct {
 	Certloom   CertloomSettings // used with IssuerCertloom
 	ACME       ACMESettings     // used with IssuerACME
 
+	CertManager CertManagerSettings // used with IssuerCertManager
+
 	ServingAddress  string
 	ServingNames    []string
 	ServingKey      pki.KeyAlgorithm

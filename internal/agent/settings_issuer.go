@@ -15,7 +15,7 @@ const (
 )
 
 // Issuers lists them all, the default first.
-func Issuers() []string { return []string{IssuerCertloom, IssuerACME} }
+func Issuers() []string { return []string{IssuerCertloom, IssuerACME, IssuerCertManager} }
 
 // checkIssuer checks the settings of the issuer that is chosen; those of the others have no meaning then.
 func (s *Settings) checkIssuer() []error {
@@ -24,6 +24,8 @@ func (s *Settings) checkIssuer() []error {
 		return s.Certloom.check()
 	case IssuerACME:
 		return s.checkACME()
+	case IssuerCertManager:
+		return s.checkCertManager()
 	default:
 		return []error{fmt.Errorf("--issuer: %q is not one of %s", s.Issuer, strings.Join(Issuers(), ", "))}
 	}
@@ -38,6 +40,9 @@ func (a *Agent) newIssuer() (made issuer.Issuer, upstream string, err error) {
 	case IssuerACME:
 		made, err = a.newACME()
 		return made, s.ACME.DirectoryURL, err
+	case IssuerCertManager:
+		made, err = a.newCertManager()
+		return made, s.CertManager.upstream(), err
 	default:
 		return nil, "", fmt.Errorf("no issuer %q", s.Issuer) // Check has refused it
 	}

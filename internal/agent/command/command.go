@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -65,7 +66,8 @@ gets the certificates from a Certloom server, or from another CA (--issuer). Poi
 		Example: `  certloom credential create --profile mesh --name cluster-1 -o json > credential.json
   certloom-agent --credential-file credential.json --server https://certloom.example.com:8444 --server-ca-file root.pem
   certloom-agent --issuer acme --acme-directory https://ca.example.com/acme/directory --acme-eab-key-id KEY_ID --acme-eab-key-file eab.key \
-      --root-ca-file root.pem`,
+      --root-ca-file root.pem
+  certloom-agent --issuer cert-manager --issuer-kind ClusterIssuer --issuer-name mesh-ca`,
 		Version:       config.Version,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
@@ -91,7 +93,7 @@ func run(ctx context.Context, config Config, o *options) error {
 	if err != nil {
 		problems = append(problems, err)
 	}
-	client, err := o.client()
+	client, objects, err := o.client()
 	if err != nil {
 		problems = append(problems, err)
 	}
@@ -100,7 +102,8 @@ func run(ctx context.Context, config Config, o *options) error {
 	}
 	klog.SetSlogLogger(logger.With(telemetry.KeyComponent, "client-go"))
 	running, err := agent.New(ctx, agent.Config{
-		Settings: settings, Kube: client, Connect: o.connect, Now: config.Now, Random: config.Random, Jitter: rand.Float64, Logger: logger,
+		Settings: settings, Kube: client, Dynamic: objects, Connect: o.connect,
+		Now: config.Now, Random: config.Random, Jitter: rand.Float64, Logger: logger,
 	})
 	if err != nil {
 		return usageError{err}
@@ -111,20 +114,29 @@ func run(ctx context.Context, config Config, o *options) error {
 	return nil
 }
 
-// client connects to the API server: that of the cluster that we run in, or of the kubeconfig.
-func (o *options) client() (kubernetes.Interface, error) {
+// client connects to the API server: that of the cluster that we run in, or of the kubeconfig. The client for other objects
+// than Kubernetes' own has limits of its own, so that certificates and everything else do not wait for each other.
+func (o *options) client() (kubernetes.Interface, dynamic.Interface, error) {
 	var (
 		config *rest.Config
 		err    error
 	)
 	if o.kubeconfig == "" {
 		if config, err = rest.InClusterConfig(); err != nil {
-			return nil, fmt.Errorf("--kubeconfig: needed outside of a cluster: %w", err)
+			return nil, nil, fmt.Errorf("--kubeconfig: needed outside of a cluster: %w", err)
 		}
 	} else if config, err = clientcmd.BuildConfigFromFlags("", o.kubeconfig); err != nil {
-		return nil, fmt.Errorf("--kubeconfig: %w", err)
+		return nil, nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
-	return o.connect(config)
+	client, err := o.connect(config)
+	if err != nil || o.issuer != agent.IssuerCertManager {
+		return client, nil, err
+	}
+	objects, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to the API server: %w", err)
+	}
+	return client, objects, nil
 }
 
 // connect makes a client of an API server, with the limits that the flags say for each of them.

@@ -26,6 +26,7 @@ type options struct {
 	credentialFile string // of more than one issuer
 	certloom       agent.CertloomSettings
 	acme           agent.ACMESettings
+	certManager    agent.CertManagerSettings
 
 	servingAddress       string
 	servingNames         []string
@@ -66,6 +67,7 @@ func newOptions(env func(string) string) *options {
 	o.issuerFlags()
 	o.certloomFlags()
 	o.acmeFlags()
+	o.certManagerFlags()
 	o.serviceFlags()
 	o.callerFlags(env)
 	o.publishFlags()
@@ -169,7 +171,7 @@ func (o *options) settings() (agent.Settings, []error) {
 		}
 	}
 	s := agent.Settings{
-		Issuer: o.issuer, RootCAFile: o.rootCAFile, Certloom: o.certloom, ACME: o.acme,
+		Issuer: o.issuer, RootCAFile: o.rootCAFile, Certloom: o.certloom, ACME: o.acme, CertManager: o.certManager,
 		ServingAddress: o.servingAddress, ServingNames: o.servingNames, ServingLifetime: o.servingLifetime,
 		TrustDomain: o.trustDomain, ClusterIDs: append([]string{o.clusterID}, o.clusterAliases...), RemoteClustersNamespace: o.remoteClusters,
 		MaxLifetime: o.maxLifetime, ClientCertificates: o.clientCertificates,

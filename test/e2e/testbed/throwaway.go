@@ -76,6 +76,19 @@ func (a *authority) sign(template *x509.Certificate) (certPEM, keyPEM []byte, er
 	return CertificatePEM(der), keyPEM, err
 }
 
+// NewCA returns a CA that signs itself, with its key, in PEM.
+func NewCA(t T, name string) (certPEM, keyPEM []byte) {
+	t.Helper()
+	ca, err := newAuthority(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keyPEM, err = KeyPEM(ca.key); err != nil {
+		t.Fatal(err)
+	}
+	return CertificatePEM(ca.cert.Raw), keyPEM
+}
+
 // ForeignCertificate is a certificate for both ends of TLS with its key, in PEM, from a root that nobody knows.
 func ForeignCertificate(t T, uri *url.URL) (certPEM, keyPEM []byte) {
 	t.Helper()
