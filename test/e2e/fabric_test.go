@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/certloom/certloom/internal/apiv1"
@@ -32,18 +33,25 @@ type fabric struct {
 	mesh    *testbed.Mesh
 }
 
-// issuers are the ways in which the agent gets certificates, all of the same CA.
-func (f *fabric) issuers(t *testing.T) map[string]testbed.AgentOptions {
+// issuer returns what an agent is started with that gets its certificates in one of its ways, all of the same CA.
+func (f *fabric) issuer(t *testing.T, name string) testbed.AgentOptions {
 	t.Helper()
-	dir := testbed.Folder(t)
-	acme, agent := filepath.Join(dir, "acme.json"), filepath.Join(dir, "agent.json")
-	testbed.WriteJSON(t, acme, f.server.ACME["istio"])
-	testbed.WriteJSON(t, agent, f.server.Agent)
-	return map[string]testbed.AgentOptions{
-		"certloom": {Args: []string{"--credential-file=" + agent, "--server-ca-file=" + f.server.CAFile}},
-		"acme": {Args: []string{
-			"--issuer=acme", "--credential-file=" + acme, "--acme-ca-file=" + f.server.CAFile, "--root-ca-file=" + f.server.RootFile,
-		}},
+	credential := filepath.Join(testbed.Folder(t), "credential.json")
+	switch name {
+	case "certloom":
+		testbed.WriteJSON(t, credential, f.server.Agent)
+		return testbed.AgentOptions{Args: []string{"--credential-file=" + credential, "--server-ca-file=" + f.server.CAFile}}
+	case "acme":
+		testbed.WriteJSON(t, credential, f.server.ACME["istio"])
+		return testbed.AgentOptions{Args: []string{
+			"--issuer=acme", "--credential-file=" + credential, "--acme-ca-file=" + f.server.CAFile, "--root-ca-file=" + f.server.RootFile,
+		}}
+	default:
+		f.cluster.StartController(t)
+		m := &mesh{cluster: f.cluster, server: f.server, namespace: "istio-system"}
+		m.applyIssuer(t, "mesh-ca", f.server.ACME["istio"])
+		m.awaitIssuer(t, "mesh-ca", cmmeta.ConditionTrue)
+		return testbed.AgentOptions{Args: []string{"--issuer=cert-manager", "--issuer-name=mesh-ca", "--root-ca-file=" + f.server.RootFile}}
 	}
 }
 
@@ -80,7 +88,7 @@ spec: {mtls: {mode: STRICT}}
 	if !t.Run("istiod-first", f.testIstiodFirst) {
 		return // nothing of the rest would work
 	}
-	for _, issuer := range []string{"acme", "certloom"} {
+	for _, issuer := range []string{"acme", "cert-manager", "certloom"} {
 		t.Run(issuer, func(t *testing.T) { f.testIssuer(t, issuer) })
 	}
 }
@@ -90,7 +98,7 @@ func (f *fabric) testIstiodFirst(t *testing.T) {
 	if log := f.mesh.Istiod().Log(); !strings.Contains(log, "secure discovery service is disabled") {
 		t.Errorf("istiod without a certificate does not say so:\n%s", log)
 	}
-	agent := f.startAgent(t, f.issuers(t)["certloom"])
+	agent := f.startAgent(t, f.issuer(t, "certloom"))
 	eventually(t, func(ctx context.Context) error {
 		if _, err := f.cluster.Kube.CoreV1().Secrets("istio-system").Get(ctx, "istiod-tls", metav1.GetOptions{}); err != nil {
 			return err
@@ -116,7 +124,7 @@ type couple struct {
 
 // testIssuer shows a mesh whose certificates come from one issuer.
 func (f *fabric) testIssuer(t *testing.T, issuer string) {
-	agent := f.startAgent(t, f.issuers(t)[issuer])
+	agent := f.startAgent(t, f.issuer(t, issuer))
 	start := func(name string, files *testbed.Identity) *testbed.Workload {
 		return f.mesh.StartWorkload(t.Context(), t, testbed.WorkloadOptions{
 			Namespace: "demo", Name: name + "-" + issuer, CA: agent, Lifetime: shortLife, Files: files,
