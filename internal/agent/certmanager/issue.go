@@ -130,6 +130,9 @@ func (i *Issuer) await(ctx context.Context, name string, decided <-chan result) 
 		case r := <-decided:
 			return r, nil
 		case <-silence.C:
+			if i.waiters.touched(name) {
+				continue // the timer has fired for good: signing may take as long as the caller waits
+			}
 			closed, wait, release := i.gate.untouched(name, began)
 			i.discard(release)
 			if closed {
@@ -204,6 +207,9 @@ func (i *Issuer) followRequests(ctx context.Context) error {
 func (i *Issuer) changed(object *unstructured.Unstructured) {
 	r, touched, decided := judge(object)
 	i.discard(i.gate.saw(object.GetName(), touched, decided, false))
+	if touched {
+		i.waiters.touch(object.GetName())
+	}
 	if decided {
 		i.waiters.deliver(object.GetName(), r)
 	}

@@ -181,7 +181,13 @@ func failed(ready state) *fault.Error {
 // waiters are those who wait for requests to be decided. The zero value has none.
 type waiters struct {
 	mu      sync.Mutex // guards waiting; held for a moment only
-	waiting map[string]chan result
+	waiting map[string]*waiter
+}
+
+// waiter is who waits for a request.
+type waiter struct {
+	result  chan result
+	touched bool // somebody works on the request
 }
 
 // add begins to wait for a request, which need not exist yet.
@@ -189,11 +195,27 @@ func (w *waiters) add(name string) <-chan result {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waiting == nil {
-		w.waiting = map[string]chan result{}
+		w.waiting = map[string]*waiter{}
 	}
-	c := make(chan result, 1)
-	w.waiting[name] = c
-	return c
+	added := &waiter{result: make(chan result, 1)}
+	w.waiting[name] = added
+	return added.result
+}
+
+// touch notes that somebody works on a request.
+func (w *waiters) touch(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if waits, ok := w.waiting[name]; ok {
+		waits.touched = true
+	}
+}
+
+func (w *waiters) touched(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	waits, ok := w.waiting[name]
+	return ok && waits.touched
 }
 
 func (w *waiters) remove(name string) {
@@ -213,9 +235,9 @@ func (w *waiters) waits(name string) bool {
 func (w *waiters) deliver(name string, r result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if c, ok := w.waiting[name]; ok {
+	if waits, ok := w.waiting[name]; ok {
 		select {
-		case c <- r:
+		case waits.result <- r:
 		default:
 		}
 	}

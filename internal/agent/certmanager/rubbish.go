@@ -69,7 +69,7 @@ func (i *Issuer) remove(ctx context.Context, name string) {
 			return
 		case try == deleteTries:
 			i.metrics.deleted("failed")
-			i.config.Logger.WarnContext(ctx, "CertificateRequest not deleted, it is tried again later", "certificaterequest", name, telemetry.KeyError, err)
+			i.config.Logger.WarnContext(ctx, "certificate request not deleted, it is tried again later", "certificaterequest", name, telemetry.KeyError, err)
 			return
 		}
 		pause(ctx, wait)

@@ -194,7 +194,7 @@ func (i *Issuer) readMap(ctx context.Context, object *unstructured.Unstructured)
 	data, _, _ := unstructured.NestedStringMap(object.Object, "data") // one that is not of strings names no issuer
 	named := Ref{Name: data[keyName], Kind: data[keyKind], Group: data[keyGroup]}
 	if named.Name == "" || named.Kind == "" || named.Group == "" {
-		i.config.Logger.ErrorContext(ctx, "ConfigMap passed over: it needs issuer-name, issuer-kind and issuer-group", "configmap", object.GetName(),
+		i.config.Logger.ErrorContext(ctx, "configmap passed over: it needs issuer-name, issuer-kind and issuer-group", "configmap", object.GetName(),
 			"issuer", i.target.get().String())
 		i.target.keep()
 		return
