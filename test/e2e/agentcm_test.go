@@ -179,7 +179,7 @@ data: {issuer-name: %q, issuer-kind: %q, issuer-group: cert-manager.io}
 	apply("other", "Issuer")
 	eventually(t, s.leadsTo(ask, s.other))
 	apply("istio-ca", "")
-	eventually(t, logs(s.agent, "ConfigMap passed over"))
+	eventually(t, logs(s.agent, "configmap passed over"))
 	eventually(t, s.leadsTo(ask, s.other))
 	apply("nobody", "Issuer")
 	eventually(t, reads(t, s.agent, http.StatusServiceUnavailable, "nobody"))
