@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -136,12 +137,16 @@ func (f *fabric) testIssuer(t *testing.T, issuer string) {
 
 	t.Run("refuses/plaintext", func(t *testing.T) { refused(t, p.left, "grpc://"+p.right.Address, "reading server preface") })
 	t.Run("refuses/other-root", func(t *testing.T) {
-		stranger := start("stranger", f.foreignIdentity(t, "spiffe://cluster.local/ns/demo/sa/left-"+issuer))
-		refused(t, stranger, "xds:///"+p.right.Host, "tls: ")
+		foreign := f.foreignIdentity(t, identityOf(p.left.Account))
+		refusesForeign(t, p, foreign)
+		stranger := start("stranger", foreign)
+		refused(t, stranger, "xds:///"+p.right.Host, "code = Unavailable")
 		refused(t, p.left, "xds:///"+stranger.Host, "certificate signed by unknown authority")
 	})
 	if issuer == "certloom" {
 		t.Run("second-root", func(t *testing.T) { f.testSecondRoot(t, p) })
+		t.Run("refuses/other-cluster", func(t *testing.T) { f.testOtherCluster(t, agent) })
+		t.Run("agent-gone", func(t *testing.T) { testAgentGone(t, agent, p) })
 	}
 	for workload, old := range first {
 		// Once beyond the end of the first certificate; it takes as long as that lives.
@@ -230,6 +235,26 @@ func refused(t *testing.T, w *testbed.Workload, address, why string) {
 	}
 }
 
+// refusesForeign checks that a program talks to a client that has its peer's certificate, and refuses one that has the same
+// name from another root.
+func refusesForeign(t *testing.T, p *couple, foreign *testbed.Identity) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error { // the files may be changing
+		own, err := p.left.Pair()
+		if err != nil {
+			return err
+		}
+		return p.right.Greets(ctx, own)
+	})
+	other, err := tls.X509KeyPair(foreign.Chain, foreign.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.right.Greets(t.Context(), other); err == nil || !strings.Contains(err.Error(), "remote error: tls: ") {
+		t.Errorf("a client with a certificate of another root: %v", err)
+	}
+}
+
 // foreignIdentity is a certificate for a workload of the mesh from a root that is not the mesh's, with the mesh's roots to
 // trust: such a workload would talk to the others if they let it.
 func (f *fabric) foreignIdentity(t *testing.T, id string) *testbed.Identity {
@@ -288,6 +313,56 @@ func (f *fabric) testSecondRoot(t *testing.T, p *couple) {
 	}
 	if roots, err := testbed.ParseChain(secret.Data["ca.crt"]); err != nil || len(roots) != 2 {
 		t.Errorf("istiod is given %d roots: %v", len(roots), err)
+	}
+}
+
+// testOtherCluster shows what becomes of a workload whose Istio has another name for the cluster.
+func (f *fabric) testOtherCluster(t *testing.T, agent *testbed.Agent) {
+	lost := f.mesh.StartSidecar(t.Context(), t, testbed.WorkloadOptions{
+		Namespace: "demo", Name: "lost", CA: agent, Lifetime: shortLife, Cluster: "elsewhere",
+	})
+	eventually(t, func(ctx context.Context) error {
+		if !strings.Contains(lost.Sidecar().Log(), "request authenticate failure") {
+			return errors.New("pilot-agent does not say that it was refused")
+		}
+		events, err := f.cluster.Kube.CoreV1().Events("demo").List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=lost"})
+		if err != nil {
+			return err
+		}
+		for _, event := range events.Items {
+			if strings.Contains(event.Message, `"elsewhere"`) && strings.Contains(event.Message, `"Kubernetes"`) {
+				return nil
+			}
+		}
+		return errors.New("no Event on the Pod says which cluster ID was sent and which is expected")
+	})
+	if leaf, err := lost.Leaf(); err == nil {
+		t.Errorf("it has a certificate: %s", testbed.Serial(leaf))
+	}
+}
+
+// testAgentGone kills the agent until a renewal has failed. Workloads keep what they have, and renew when it is back; the
+// calls between them go on.
+func testAgentGone(t *testing.T, agent *testbed.Agent, p *couple) {
+	agent.Process().Kill()
+	eventually(t, func(context.Context) error {
+		for _, w := range []*testbed.Workload{p.left, p.right} {
+			if !strings.Contains(w.Sidecar().Log(), "failed to sign CSR") {
+				return fmt.Errorf("%s has not tried to renew", w.Host)
+			}
+		}
+		return nil
+	})
+	kept := map[*testbed.Workload]*x509.Certificate{p.left: heldBy(t, p.left), p.right: heldBy(t, p.right)}
+	agent.Restart(t.Context(), t)
+	for w, old := range kept {
+		eventually(t, func(context.Context) error {
+			leaf, err := w.Leaf()
+			if err == nil && leaf.Equal(old) {
+				err = fmt.Errorf("%s has not renewed", w.Host)
+			}
+			return err
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -24,6 +25,7 @@ type WorkloadOptions struct {
 	Namespace, Name string        // of its Pod, its ServiceAccount and its host
 	CA              *Agent        // which pilot-agent asks
 	Lifetime        time.Duration // of its certificates, as it asks for it
+	Cluster         string        // which it thinks that it is in; "" is the name that the cluster has
 	Files           *Identity     // what its program shows and trusts instead of what pilot-agent got; nil for that
 }
 
@@ -53,6 +55,21 @@ func (m *Mesh) StartWorkload(ctx context.Context, t T, o WorkloadOptions) *Workl
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
+	w := m.StartSidecar(ctx, t, o)
+	err := w.sidecar.Await(ctx, func(context.Context) error {
+		_, err := w.Leaf()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.startPrograms(ctx, t, w, o)
+	return w
+}
+
+// StartSidecar starts a workload without its programs, and waits for nothing.
+func (m *Mesh) StartSidecar(ctx context.Context, t T, o WorkloadOptions) *Workload {
+	t.Helper()
 	m.used++
 	w := &Workload{dir: Folder(t), ip: fmt.Sprintf("127.0.0.%d", m.used), port: Ports(t, 3)}
 	w.control = w.port + 1
@@ -66,8 +83,7 @@ func (m *Mesh) StartWorkload(ctx context.Context, t T, o WorkloadOptions) *Workl
 		},
 	})
 	m.announce(ctx, t, w, o)
-	m.startSidecar(ctx, t, w, o)
-	m.startPrograms(ctx, t, w, o)
+	m.launchSidecar(ctx, t, w, o)
 	return w
 }
 
@@ -102,9 +118,8 @@ spec:
 `, o.Name, o.Namespace, w.port), "apply", "-f", "-")
 }
 
-// startSidecar starts pilot-agent with what the kubelet and Istio's injection would give it, and waits until it has a
-// certificate.
-func (m *Mesh) startSidecar(ctx context.Context, t T, w *Workload, o WorkloadOptions) {
+// launchSidecar starts pilot-agent with what the kubelet and Istio's injection would give it.
+func (m *Mesh) launchSidecar(ctx context.Context, t T, w *Workload, o WorkloadOptions) {
 	t.Helper()
 	secrets := filepath.Join(w.dir, "var", "run", "secrets")
 	token := m.cluster.Token(ctx, t, w.Account, w.Pod, "istio-ca")
@@ -132,18 +147,14 @@ func (m *Mesh) startSidecar(ctx context.Context, t T, w *Workload, o WorkloadOpt
 			"POD_NAME=" + o.Name, "POD_NAMESPACE=" + o.Namespace, "SERVICE_ACCOUNT=" + o.Name, "INSTANCE_IP=" + w.ip,
 			"CA_ADDR=" + o.CA.istioAddress(), "PILOT_CERT_PROVIDER=istiod", "TRUST_DOMAIN=cluster.local",
 			fmt.Sprintf("SECRET_TTL=%s", o.Lifetime), "SECRET_GRACE_PERIOD_RATIO=0.75", "PROXY_CONFIG=" + string(proxy),
-			"ISTIO_META_CLUSTER_ID=Kubernetes", "ISTIO_META_GENERATOR=grpc", "ISTIO_META_MESH_ID=e2e", "ISTIO_META_DNS_CAPTURE=false",
+			"ISTIO_META_CLUSTER_ID=" + cmp.Or(o.Cluster, "Kubernetes"), "ISTIO_META_GENERATOR=grpc", "ISTIO_META_MESH_ID=e2e", "ISTIO_META_DNS_CAPTURE=false",
 			"DISABLE_ENVOY=true", "OUTPUT_CERTS=" + filepath.Join(w.dir, certificatesFolder), "GRPC_XDS_BOOTSTRAP=" + w.bootstrap(),
 		},
 	})
-	err = w.sidecar.Await(ctx, func(context.Context) error {
-		_, err := w.Leaf()
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
+
+// Sidecar is its running pilot-agent.
+func (w *Workload) Sidecar() *Process { return w.sidecar }
 
 func (w *Workload) bootstrap() string {
 	return filepath.Join(w.dir, "etc", "istio", "proxy", "grpc-bootstrap.json")
@@ -258,18 +269,50 @@ func (m *Mesh) startEcho(t T, w *Workload, o WorkloadOptions, name, source strin
 
 // Shown is the certificate that the program shows to others now.
 func (w *Workload) Shown(ctx context.Context) (*x509.Certificate, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	connection, err := w.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer connection.Close()
+	return connection.ConnectionState().PeerCertificates[0], nil
+}
+
+// Greets tells whether the program talks to a client with that certificate. In TLS 1.3 the client learns it only when it
+// reads: from an alert, or from the settings with which a server of HTTP/2 begins.
+func (w *Workload) Greets(ctx context.Context, own tls.Certificate) error {
+	connection, err := w.dial(ctx, own)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	if err := connection.SetReadDeadline(time.Now().Add(programPatience)); err != nil {
+		return err
+	}
+	_, err = connection.Read(make([]byte, 1))
+	return err
+}
+
+// programPatience is how long a program may take to answer.
+const programPatience = 2 * time.Second
+
+func (w *Workload) dial(ctx context.Context, own ...tls.Certificate) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, programPatience)
 	defer cancel()
 	dialer := tls.Dialer{Config: &tls.Config{
-		InsecureSkipVerify: true, // it is looked at, and trusted with nothing
-		NextProtos:         []string{"h2"}, MinVersion: tls.VersionTLS12,
+		InsecureSkipVerify: true, // what it shows is looked at, and trusted with nothing
+		Certificates:       own, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13,
 	}}
 	connection, err := dialer.DialContext(ctx, "tcp", w.Address)
 	if err != nil {
 		return nil, err
 	}
-	defer connection.Close()
-	return connection.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
+	return connection.(*tls.Conn), nil
+}
+
+// Pair is the certificate that pilot-agent has for the programs now, with its key.
+func (w *Workload) Pair() (tls.Certificate, error) {
+	folder := filepath.Join(w.dir, certificatesFolder)
+	return tls.LoadX509KeyPair(filepath.Join(folder, "cert-chain.pem"), filepath.Join(folder, "key.pem"))
 }
 
 // istioAddress is the agent's for CA_ADDR.
