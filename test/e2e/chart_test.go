@@ -26,12 +26,17 @@ func variants() map[string][]string {
 		return append(args, more...)
 	}
 	const acme = "issuer=acme,acme.directory=https://ca.example.com/acme/directory,acme.eabKeyID=k,acme.eabKeyFile=/etc/certloom/eab.key,app.tls.rootCAFile=/etc/certloom/root.pem"
+	const certManager = "issuer=cert-manager,app.certmanager.issuer.kind=ClusterIssuer,app.runtimeConfiguration.create=true,app.runtimeConfiguration.name=certloom-agent-issuer," +
+		"app.certmanager.additionalAnnotations[0].name=example.com/team,app.certmanager.additionalAnnotations[0].value=mesh,app.certmanager.preserveCertificateRequests=true"
 	return map[string][]string{
 		"defaults":  with(""),
 		"istio-csr": with("", "--values", "testdata/istio-csr-values.yaml"),
 		"acme":      with(acme),
-		"all":       with(acme + ",app.server.remoteClustersNamespace=istio-system,app.istio.restart=true"),
-		"little":    with("app.tls.istiodCertificateEnable=false,app.controller.crlConfigMapName=,app.controller.clusterTrustBundle=off,podDisruptionBudget.enabled=false"),
+		// Nothing but the issuer is added to what an istio-csr ran with.
+		"istio-csr-issuer": with("issuer=cert-manager", "--values", "testdata/istio-csr-values.yaml"),
+		"cert-manager":     with(certManager),
+		"all":              with(acme + ",app.server.remoteClustersNamespace=istio-system,app.istio.restart=true"),
+		"little":           with("app.tls.istiodCertificateEnable=false,app.controller.crlConfigMapName=,app.controller.clusterTrustBundle=off,podDisruptionBudget.enabled=false"),
 	}
 }
 
@@ -54,9 +59,13 @@ func TestChart(t *testing.T) {
 		})
 	}
 	t.Run("permissions", func(t *testing.T) {
-		text, err := helm.Template(t.Context(), variants()["all"]...)
-		if err != nil {
-			t.Fatal(err)
+		var text string
+		for _, variant := range []string{"all", "cert-manager"} {
+			part, err := helm.Template(t.Context(), variants()[variant]...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += "\n---\n" + part
 		}
 		var want string
 		for _, file := range []string{"rbac.yaml", "rbac-remote-clusters.yaml"} {

@@ -36,6 +36,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{- define "agent.istiod" -}}{{- if eq (toString .Values.app.tls.istiodCertificateEnable) "false" -}}{{- else -}}true{{- end -}}{{- end }}
 
+{{- /* The ConfigMap that can name another issuer, "" for none. */ -}}
+{{- define "agent.runtimeMap" -}}
+{{- if eq .Values.issuer "cert-manager" -}}{{ coalesce .Values.app.runtimeConfiguration.name .Values.app.runtimeIssuanceConfigMap }}{{- end -}}
+{{- end }}
+
 {{- define "agent.issuerArgs" -}}
 - --issuer={{ .Values.issuer }}
 {{- if eq .Values.issuer "certloom" }}
@@ -46,6 +51,26 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - --server-ca-file={{ . }}
 {{- end }}
 - --credential-file={{ .Values.certloom.credentialFile }}
+{{- else if eq .Values.issuer "cert-manager" }}
+{{- $c := .Values.app.certmanager }}
+- --certificate-namespace={{ $c.namespace }}
+- --issuer-enabled={{ $c.issuer.enabled }}
+- --issuer-name={{ $c.issuer.name }}
+- --issuer-kind={{ $c.issuer.kind }}
+- --issuer-group={{ $c.issuer.group }}
+{{- with include "agent.runtimeMap" . }}
+- --runtime-issuance-config-map-name={{ . }}
+- --runtime-issuance-config-map-namespace={{ $.Release.Namespace }}
+{{- end }}
+{{- range $c.additionalAnnotations }}
+- {{ printf "--certificate-request-additional-annotations=%s=%s" .name .value | quote }}
+{{- end }}
+{{- if $c.preserveCertificateRequests }}
+- --preserve-certificate-requests
+{{- end }}
+{{- with .Values.app.tls.rootCAFile }}
+- --root-ca-file={{ . }}
+{{- end }}
 {{- else }}
 {{- $a := .Values.acme }}
 {{- range $flag, $value := dict "acme-directory" $a.directory "acme-ca-file" $a.caFile "credential-file" $a.credentialFile "acme-eab-key-id" $a.eabKeyID "acme-eab-key-file" $a.eabKeyFile "acme-email" $a.email "acme-profile" $a.profile "acme-account-secret" $a.accountSecret "root-ca-file" (required "app.tls.rootCAFile is needed with issuer acme: ACME does not tell the roots" .Values.app.tls.rootCAFile) }}
