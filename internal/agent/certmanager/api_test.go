@@ -99,7 +99,9 @@ func (a *api) note(kind watch.EventType, k key, object *unstructured.Unstructure
 	event := watch.Event{Type: kind, Object: object.DeepCopy()}
 	a.history = append(a.history, change{a.version, k, event})
 	for watcher, f := range a.watchers {
-		if f.takes(k, object) {
+		if watcher.IsStopped() { // by who watched
+			delete(a.watchers, watcher)
+		} else if f.takes(k, object) {
 			watcher.Action(event.Type, event.Object)
 		}
 	}

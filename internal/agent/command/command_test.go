@@ -122,6 +122,41 @@ func TestMistakesACME(t *testing.T) {
 	}
 }
 
+func TestMistakesCertManager(t *testing.T) {
+	t.Parallel()
+	code, _, text := execute(t, "--kubeconfig="+write(t, "kubeconfig", kubeconfig), "--issuer=cert-manager", "--issuer-name=A", "--issuer-kind=B_", "--issuer-group=",
+		"--certificate-namespace=C", "--runtime-issuance-config-map-name=D", "--runtime-issuance-config-map-namespace=E",
+		"--certificate-request-additional-annotations=a b=c", "--max-concurrent-certificate-requests=0", "--root-ca-file="+write(t, "root", "x"))
+	flags := []string{
+		"issuer-name", "issuer-kind", "issuer-group", "certificate-namespace", "runtime-issuance-config-map-name", "runtime-issuance-config-map-namespace",
+		"certificate-request-additional-annotations", "max-concurrent-certificate-requests", "root-ca-file",
+	}
+	if code != 2 || strings.Count(text, "error:") != len(flags) {
+		t.Errorf("exit status %d: %s", code, text)
+	}
+	for _, flag := range flags {
+		if !strings.Contains(text, "error: --"+flag+": ") {
+			t.Errorf("nothing is said of --%s: %s", flag, text)
+		}
+	}
+	code, _, text = execute(t, "--kubeconfig="+write(t, "kubeconfig", kubeconfig), "--issuer=cert-manager", "-e=false")
+	if code != 2 || strings.Count(text, "error:") != 1 || !strings.Contains(text, "error: --runtime-issuance-config-map-name: is needed with --issuer-enabled=false") {
+		t.Errorf("exit status %d: %s", code, text)
+	}
+}
+
+// With cert-manager as the issuer the rest of istio-csr's flags is taken too, letters included.
+func TestIstioCSRIssuerFlags(t *testing.T) {
+	t.Parallel()
+	code, _, text := execute(t, "--kubeconfig="+write(t, "kubeconfig", kubeconfig), "--issuer=cert-manager", "-e=true", "-u=istio-ca", "-k=Issuer", "-g=cert-manager.io",
+		"-c=istio-system", "-d=false", "--runtime-issuance-config-map-name=runtime", "--runtime-issuance-config-map-namespace=istio-system",
+		"--certificate-request-additional-annotations=a.example.com/b=c,d=e", "--root-ca-file="+rootFile(t), "--trust-domain=A/B")
+	// Only the trust domain is wrong.
+	if code != 2 || strings.Count(text, "error:") != 1 || !strings.Contains(text, "--trust-domain") {
+		t.Errorf("exit status %d: %s", code, text)
+	}
+}
+
 // A secret does not get into a message, whatever is wrong with its file.
 func TestMistakesAreNotSecrets(t *testing.T) {
 	t.Parallel()
@@ -185,7 +220,7 @@ func TestIstioCSRFlags(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	code, text, _ := execute(t, "--help")
-	for _, group := range []string{"Certificate authority:", "Certloom server (--issuer certloom):", "ACME CA (--issuer acme):", "Certificate service:", "Who may call:", "Written into the cluster, by one replica:", "Kubernetes:", "Operation:"} {
+	for _, group := range []string{"Certificate authority:", "Certloom server (--issuer certloom):", "ACME CA (--issuer acme):", "cert-manager (--issuer cert-manager):", "Certificate service:", "Who may call:", "Written into the cluster, by one replica:", "Kubernetes:", "Operation:"} {
 		if !strings.Contains(text, "\n"+group+"\n") {
 			t.Errorf("the help has no group %q", group)
 		}
