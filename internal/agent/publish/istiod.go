@@ -71,7 +71,9 @@ type istiodSecret struct {
 const (
 	obtainTimeout = 10 * time.Second
 	// look is how often the Secret is looked at when nothing has changed it.
-	look         = 10 * time.Second
+	look = 10 * time.Second
+	// hurry is the same while there is none: istiod cannot start.
+	hurry        = 2 * time.Second
 	managedLabel = "app.kubernetes.io/managed-by"
 	managedBy    = "certloom-agent"
 	// certManager marks a Secret that cert-manager keeps; two writers would each undo what the other did.
@@ -104,10 +106,10 @@ func (s *istiodSecret) keep(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), secrets.HasSynced) {
 		return nil // ctx ended
 	}
-	ticker := time.NewTicker(look)
-	defer ticker.Stop()
+	timer := time.NewTimer(look)
+	defer timer.Stop()
 	for {
-		object, _, err := secrets.GetStore().GetByKey(s.wants.Namespace + "/" + s.wants.Secret)
+		object, there, err := secrets.GetStore().GetByKey(s.wants.Namespace + "/" + s.wants.Secret)
 		if err == nil {
 			existing, _ := object.(*corev1.Secret)
 			err = s.reconcile(ctx, existing)
@@ -116,10 +118,14 @@ func (s *istiodSecret) keep(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			s.config.Logger.WarnContext(ctx, "istiod's certificate not written", telemetry.KeyError, err)
 		}
+		timer.Reset(look)
+		if !there {
+			timer.Reset(hurry)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-timer.C:
 		case <-changed:
 		}
 	}
