@@ -47,7 +47,7 @@ type server struct {
 	name   string
 	mu     sync.Mutex // guards what follows
 	down   bool
-	rights map[string]bool // resources for which we have every right
+	rights map[string]bool // resources and paths for which we have every right
 	config *rest.Config
 }
 
@@ -79,7 +79,11 @@ func newServer(name string, rights ...string) *server {
 		if !ok || s.down {
 			return true, nil, errors.New("connection refused")
 		}
-		review.Status.Allowed = s.rights[review.Spec.ResourceAttributes.Resource]
+		if path := review.Spec.NonResourceAttributes; path != nil {
+			review.Status.Allowed = s.rights[path.Path]
+		} else {
+			review.Status.Allowed = s.rights[review.Spec.ResourceAttributes.Resource]
+		}
 		return true, review, nil
 	})
 	s.PrependReactor("create", "tokenreviews", func(a k8stesting.Action) (bool, runtime.Object, error) {

@@ -117,25 +117,24 @@ func (r *remote) serve(ctx context.Context, may rights) error {
 
 // watchRights returns when ctx ends or the rights have changed, with nil, and when the cluster's tasks end before.
 func (r *remote) watchRights(ctx context.Context, made *Cluster, may rights, ended <-chan error) error {
-	ticker, ready := time.NewTicker(readyEvery), false
-	defer ticker.Stop()
+	looking, asking := time.NewTicker(readyEvery), time.NewTicker(rightsEvery)
+	defer looking.Stop()
+	defer asking.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-ended:
 			return fault.Wrap(err, fault.Internal, "the tasks of remote cluster %q have ended", r.entry.id)
-		case <-ticker.C:
-		}
-		if !ready {
-			if ready = made.Synced() == nil && made.KeysReady() == nil; ready {
+		case <-looking.C:
+			if made.Synced() == nil && made.KeysReady() == nil {
 				r.logger.InfoContext(ctx, "remote cluster is ready")
-				ticker.Reset(rightsEvery)
+				looking.Stop()
 			}
-			continue
-		}
-		if now, err := r.ask(ctx); err == nil && now != may {
-			return nil
+		case <-asking.C: // also before it is ready: a right that is missing may be why it is not
+			if now, err := r.ask(ctx); err == nil && now != may {
+				return nil
+			}
 		}
 	}
 }

@@ -10,12 +10,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/certloom/certloom/internal/agent/token"
 )
 
 // rights are what a kubeconfig lets us do. Those of Istio's own remote Secrets suffice to ask the API server about tokens
 // and to watch Pods (istio-reader-clusterrole), and for nothing of this.
 type rights struct {
-	verify  bool // list and watch ServiceAccounts and Pods
+	verify  bool // get the keys, list and watch ServiceAccounts and Pods
 	events  bool
 	publish bool // what SetConfig.Publish needs
 }
@@ -32,11 +34,11 @@ func (r *remote) ask(ctx context.Context) (rights, error) {
 	var may rights
 	for _, question := range []struct {
 		answer *bool
-		wanted []authorizationv1.ResourceAttributes
+		wanted []authorizationv1.SelfSubjectAccessReviewSpec
 	}{
-		{&may.verify, slices.Concat(Verbs(read, "", "serviceaccounts"), Verbs(read, "", "pods"))},
-		{&may.events, Verbs([]string{"create", "patch"}, "", "events")},
-		{&may.publish, r.config.PublishNeeds},
+		{&may.verify, append(reviewed(slices.Concat(Verbs(read, "", "serviceaccounts"), Verbs(read, "", "pods"))), keyReviews()...)},
+		{&may.events, reviewed(Verbs([]string{"create", "patch"}, "", "events"))},
+		{&may.publish, reviewed(r.config.PublishNeeds)},
 	} {
 		*question.answer = len(question.wanted) > 0
 		for i := range question.wanted {
@@ -62,9 +64,30 @@ func Verbs(verbs []string, group, resource string) []authorizationv1.ResourceAtt
 	return wanted
 }
 
-func permitted(ctx context.Context, client kubernetes.Interface, wanted *authorizationv1.ResourceAttributes) (bool, error) {
+// reviewed asks for each.
+func reviewed(wanted []authorizationv1.ResourceAttributes) []authorizationv1.SelfSubjectAccessReviewSpec {
+	specs := make([]authorizationv1.SelfSubjectAccessReviewSpec, len(wanted))
+	for i := range wanted {
+		specs[i].ResourceAttributes = &wanted[i]
+	}
+	return specs
+}
+
+// keyReviews ask for the keys that tokens are signed with. ServiceAccounts may get them (ClusterRole
+// system:service-account-issuer-discovery); a user with a client certificate may not by default.
+func keyReviews() []authorizationv1.SelfSubjectAccessReviewSpec {
+	var specs []authorizationv1.SelfSubjectAccessReviewSpec
+	for _, path := range token.Paths() {
+		specs = append(specs, authorizationv1.SelfSubjectAccessReviewSpec{
+			NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: path, Verb: "get"},
+		})
+	}
+	return specs
+}
+
+func permitted(ctx context.Context, client kubernetes.Interface, wanted *authorizationv1.SelfSubjectAccessReviewSpec) (bool, error) {
 	review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
-		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: wanted},
+		Spec: *wanted,
 	}, metav1.CreateOptions{})
 	switch {
 	case apierrors.IsForbidden(err):

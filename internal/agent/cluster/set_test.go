@@ -228,6 +228,19 @@ func TestNoRemotes(t *testing.T) {
 	}
 }
 
+// Where the keys may not be read, the API server is asked about tokens, whatever else is permitted.
+func TestKeysForbidden(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, newServer("east", "pods", "serviceaccounts", "/openid/v1/jwks"))
+	l.put(t, "east", 1, map[string]string{"east": at("east", "a")})
+	l.run(t)
+	l.found(t, "east", "east")
+	l.expect(t, 1, 0, 0, 0)
+	if !strings.Contains(l.log.String(), "token_review=true") {
+		t.Errorf("the log does not say how tokens are verified: %s", l.log.String())
+	}
+}
+
 // The roots are written where that is permitted, and when that ends the cluster is served again.
 func TestPublish(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,9 @@ const (
 	keysPath      = "/openid/v1/jwks"
 )
 
+// Paths are what Keys fetch: whoever runs them must be permitted to get these.
+func Paths() []string { return []string{discoveryPath, keysPath} }
+
 const (
 	fetchTimeout = 5 * time.Second
 	// refreshEvery bounds how long a key that the API server has dropped is still accepted.
