@@ -118,6 +118,9 @@ func reply(chain [][]byte, bundle *issuer.Bundle) *istio.IstioCertificateRespons
 	return &istio.IstioCertificateResponse{CertChain: append(elements, bundle.PEM)}
 }
 
+// maxLogged is how much the log gets of the name that a caller has for its cluster. The names that clusters can have are shorter.
+const maxLogged = 200
+
 // finish counts the call, logs it, and tells the Pod of a refusal.
 func (a *attempt) finish(ctx context.Context, err error, took time.Duration) {
 	s := a.service
@@ -143,7 +146,7 @@ func (a *attempt) finish(ctx context.Context, err error, took time.Duration) {
 	attributes := []slog.Attr{
 		slog.String(telemetry.KeyRequest, s.requestID()), slog.String(telemetry.KeyStatus, code.String()),
 		slog.String(telemetry.KeyIdentity, a.named()), slog.String(telemetry.KeyPod, a.caller.pod()),
-		slog.String(telemetry.KeyCluster, a.caller.cluster), slog.String(telemetry.KeyAddress, a.caller.address),
+		slog.String(telemetry.KeyCluster, a.caller.cluster[:min(len(a.caller.cluster), maxLogged)]), slog.String(telemetry.KeyAddress, a.caller.address),
 		slog.Duration(telemetry.KeyDuration, took),
 	}
 	if a.cause != nil {

@@ -1,11 +1,14 @@
 package caservice_test
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/certloom/certloom/internal/agent/caservice"
 	"github.com/certloom/certloom/internal/agent/issuer"
 	"github.com/certloom/certloom/internal/fault"
 )
@@ -50,6 +53,18 @@ func TestClusters(t *testing.T) {
 				t.Errorf("the CA is told %+v, want %+v", got, c.want)
 			}
 		})
+	}
+}
+
+// A name is what anybody sends, up to the limit of all headers: the log gets the beginning.
+func TestLongClusterName(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	l := newLab(t, func(c *caservice.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	_, err := l.call(t, ask{token: "forged", cluster: strings.Repeat("a", 60_000), csr: spiffe(t, web)})
+	check(t, err, codes.Unauthenticated, notAuthenticated)
+	if n := log.Len(); n > 2000 || !strings.Contains(log.String(), "cluster=aaa") {
+		t.Errorf("the log got %d bytes: %.300s", n, log.String())
 	}
 }
 

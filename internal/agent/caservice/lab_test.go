@@ -120,7 +120,7 @@ func (l *lab) find(id string) (caservice.Cluster, error) {
 	case "far":
 		return l.far, l.farErr
 	default:
-		return nil, fault.New(fault.Unauthenticated, "the caller's cluster ID is %q; \"Kubernetes\" is expected", id)
+		return nil, fault.New(fault.Unauthenticated, "the caller's cluster ID is %.200q; \"Kubernetes\" is expected", id)
 	}
 }
 
