@@ -110,7 +110,7 @@ func (a *Agent) makePublisher() error {
 	}
 	crls, _ := a.issuer.(issuer.CRLSource) // nil for issuers whose CA gives none
 	a.publisher, err = publish.New(publish.Config{
-		Client: c.Kube, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, Identity: holder,
+		Client: c.Kube, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, LeaseName: publish.LeaseName, Identity: holder,
 		RootMap: s.RootMap, Selector: s.NamespaceSelector, Workers: s.Workers, Istiod: s.Istiod,
 		CRLMap: s.CRLMap, CRLs: crls, TrustBundles: s.TrustBundles, TrustBundle: s.TrustBundle,
 		Tell: a.own.Warn, Namespace: s.Namespace, Pod: s.Pod, Dial: dial,

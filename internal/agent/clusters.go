@@ -48,7 +48,7 @@ func (a *Agent) publishRemotely(ctx context.Context, client kubernetes.Interface
 	}
 	crls, _ := a.issuer.(issuer.CRLSource) // nil for issuers whose CA gives none
 	publisher, err := publish.New(publish.Config{
-		Client: client, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, Identity: holder,
+		Client: client, Source: a.issuer, LeaseNamespace: s.LeaseNamespace, LeaseName: publish.RemoteLeaseName, Identity: holder,
 		RootMap: s.RootMap, Selector: s.NamespaceSelector, Workers: s.Workers, CRLMap: s.CRLMap, CRLs: crls,
 		Now: c.Now, Random: c.Random, Logger: logger, Registerer: prometheus.NewRegistry(),
 	})
@@ -72,7 +72,7 @@ func (s *Settings) remoteNeeds() []authorizationv1.ResourceAttributes {
 		cluster.Verbs([]string{"create"}, "", "configmaps"),
 		named([]string{"get", "list", "watch", "update"}, "", "configmaps", "", s.RootMap),
 		named([]string{"create"}, "coordination.k8s.io", "leases", s.LeaseNamespace, ""),
-		named([]string{"get", "update"}, "coordination.k8s.io", "leases", s.LeaseNamespace, publish.LeaseName),
+		named([]string{"get", "update"}, "coordination.k8s.io", "leases", s.LeaseNamespace, publish.RemoteLeaseName),
 	)
 	if s.CRLMap != "" {
 		needs = append(needs, named([]string{"get", "list", "watch", "update"}, "", "configmaps", "", s.CRLMap)...)

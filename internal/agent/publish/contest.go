@@ -71,6 +71,16 @@ func (c *contest) changedBack(ctx context.Context, object *metav1.ObjectMeta, wa
 	return contestPause
 }
 
+// notWritten takes back the last changedBack of an object, which then could not be written: what nobody has written nobody
+// has changed back.
+func (c *contest) notWritten(object *metav1.ObjectMeta) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r := c.rounds[object.Namespace+"/"+object.Name]; r != nil && len(r.undone) > 0 {
+		r.undone = r.undone[:len(r.undone)-1]
+	}
+}
+
 // open counts the objects that somebody else writes too.
 func (c *contest) open() int {
 	c.mu.Lock()

@@ -66,6 +66,9 @@ type istiodSecret struct {
 	wants  Istiod
 	early  *earlyIstiods
 	expiry atomic.Int64 // of the certificate, in Unix time
+
+	// unwritten is the data of a Secret that could not be written: the next try shall not cost another certificate.
+	unwritten map[string][]byte
 }
 
 const (
@@ -145,16 +148,20 @@ func (s *istiodSecret) reconcile(ctx context.Context, existing *corev1.Secret) e
 	if why == "" {
 		return s.refreshRoots(ctx, existing, bundle)
 	}
-	data, leaf, err := s.obtain(ctx)
-	if err != nil {
+	if s.lacking(&corev1.Secret{Type: corev1.SecretTypeTLS, Data: s.unwritten}, bundle) != "" {
+		data, err := s.obtain(ctx)
+		if err != nil {
+			return err
+		}
+		s.unwritten = data
+	}
+	s.unwritten[caKey] = []byte(bundle.PEM)
+	if err := s.write(ctx, existing, s.unwritten); err != nil {
 		return err
 	}
-	if err := s.write(ctx, existing, data); err != nil {
-		return err
-	}
-	s.expiry.Store(leaf.NotAfter.Unix())
+	s.unwritten = nil
 	s.config.Logger.InfoContext(ctx, "istiod's certificate written", "secret", s.wants.Namespace+"/"+s.wants.Secret,
-		"why", why, "names", leaf.DNSNames, "not_after", leaf.NotAfter)
+		"why", why, "names", s.wants.names(), "not_after", time.Unix(s.expiry.Load(), 0).UTC())
 	return nil
 }
 
@@ -194,7 +201,7 @@ func (s *istiodSecret) lacking(existing *corev1.Secret, bundle *issuer.Bundle) s
 }
 
 // obtain gets a certificate and lays the Secret's data out.
-func (s *istiodSecret) obtain(ctx context.Context) (map[string][]byte, *x509.Certificate, error) {
+func (s *istiodSecret) obtain(ctx context.Context) (map[string][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, obtainTimeout)
 	defer cancel()
 	pair, bundle, err := issuer.Obtain(ctx, s.config.Source, issuer.Order{
@@ -202,11 +209,12 @@ func (s *istiodSecret) obtain(ctx context.Context) (map[string][]byte, *x509.Cer
 		Caller: issuer.Caller{Namespace: s.wants.Namespace, ServiceAccount: istiodAccount},
 	}, s.config.Random, s.config.Now)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	s.expiry.Store(pair.Leaf.NotAfter.Unix())
 	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	if err != nil {
-		return nil, nil, fmt.Errorf("encode istiod's key: %w", err)
+		return nil, fmt.Errorf("encode istiod's key: %w", err)
 	}
 	var chain bytes.Buffer
 	for _, der := range pair.Certificate {
@@ -216,7 +224,7 @@ func (s *istiodSecret) obtain(ctx context.Context) (map[string][]byte, *x509.Cer
 		corev1.TLSCertKey:       chain.Bytes(),
 		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
 		caKey:                   []byte(bundle.PEM), // Istio takes the roots from here since 1.31, from the ConfigMap before
-	}, pair.Leaf, nil
+	}, nil
 }
 
 // write creates or updates the Secret. A Secret of another type cannot be changed, so it is replaced.

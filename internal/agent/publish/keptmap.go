@@ -207,6 +207,9 @@ func (k *mapKeeper) repair(ctx context.Context, existing *corev1.ConfigMap, data
 		return nil
 	}
 	_, err := k.config.Client.CoreV1().ConfigMaps(existing.Namespace).Update(ctx, changed, metav1.UpdateOptions{})
+	if err != nil {
+		k.contest.notWritten(&existing.ObjectMeta)
+	}
 	switch {
 	case err == nil:
 		k.written.WithLabelValues(outcome).Inc()

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,8 @@ type Config struct {
 	Client kubernetes.Interface
 	Source issuer.Source
 
-	// LeaseNamespace is where the Lease is; Identity tells the replicas apart.
-	LeaseNamespace, Identity string
+	// LeaseNamespace is where the Lease is, LeaseName its name; Identity tells the replicas apart.
+	LeaseNamespace, LeaseName, Identity string
 
 	// RootMap is the name of the ConfigMap with the roots. Selector chooses the namespaces that get one, by label; "" is all.
 	RootMap, Selector string
@@ -71,6 +72,7 @@ type Config struct {
 type Publisher struct {
 	config  Config
 	metrics *metrics
+	leading sync.Mutex // held by lead: one at a time
 	leads   atomic.Bool
 	own     atomic.Pointer[corev1.ObjectReference] // the Pod that we run in, nil when it is not known
 	lists   *crlContent
@@ -85,8 +87,8 @@ func New(config Config) (*Publisher, error) {
 	if config.Client == nil || config.Source == nil || config.Now == nil || config.Random == nil || config.Logger == nil || config.Registerer == nil {
 		return nil, errors.New("publisher: Client, Source, Now, Random, Logger or Registerer is missing")
 	}
-	if config.LeaseNamespace == "" || config.Identity == "" || config.RootMap == "" || config.Workers < 1 {
-		return nil, errors.New("publisher: LeaseNamespace, Identity, RootMap or Workers is missing")
+	if config.LeaseNamespace == "" || config.LeaseName == "" || config.Identity == "" || config.RootMap == "" || config.Workers < 1 {
+		return nil, errors.New("publisher: LeaseNamespace, LeaseName, Identity, RootMap or Workers is missing")
 	}
 	p := &Publisher{config: config}
 	p.lists = &crlContent{Publisher: p}
@@ -104,8 +106,13 @@ func New(config Config) (*Publisher, error) {
 	return p, err
 }
 
-// LeaseName is the name of the Lease that says which replica writes.
-const LeaseName = "certloom-agent"
+// Names of the Leases that say which replica writes: in the cluster that the agents run in, and in one that agents elsewhere
+// write the roots into. That cluster may have agents of its own, which keep istiod's certificate as well: nobody from outside
+// may hold their Lease.
+const (
+	LeaseName       = "certloom-agent"
+	RemoteLeaseName = "certloom-agent-remote"
+)
 
 // Times of the Lease: when the leader is lost without a word, another replica writes after a quarter of a minute.
 const (
@@ -119,12 +126,12 @@ func (p *Publisher) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 			Lock: &resourcelock.LeaseLock{
-				LeaseMeta:  metav1.ObjectMeta{Namespace: p.config.LeaseNamespace, Name: LeaseName},
+				LeaseMeta:  metav1.ObjectMeta{Namespace: p.config.LeaseNamespace, Name: p.config.LeaseName},
 				Client:     p.config.Client.CoordinationV1(),
 				LockConfig: resourcelock.ResourceLockConfig{Identity: p.config.Identity},
 			},
 			LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: leaseRetry, ReleaseOnCancel: true,
-			Name: LeaseName,
+			Name: p.config.LeaseName,
 			Callbacks: leaderelection.LeaderCallbacks{
 				OnStartedLeading: p.lead,
 				OnStoppedLeading: func() {}, // lead ends with its context
@@ -133,16 +140,20 @@ func (p *Publisher) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("prepare the election of a leader: %w", err)
 		}
-		elector.Run(ctx)
+		elector.Run(ctx) // which does not wait for lead
+		p.leading.Lock()
+		p.leading.Unlock() //nolint:staticcheck // lead has ended
 	}
 	return nil
 }
 
 // lead writes while this replica is the leader.
 func (p *Publisher) lead(ctx context.Context) {
+	p.leading.Lock()
+	defer p.leading.Unlock()
 	p.leads.Store(true)
 	defer p.leads.Store(false)
-	p.config.Logger.InfoContext(ctx, "this replica writes the roots into the cluster", "lease", p.config.LeaseNamespace+"/"+LeaseName)
+	p.config.Logger.InfoContext(ctx, "this replica writes the roots into the cluster", "lease", p.config.LeaseNamespace+"/"+p.config.LeaseName)
 	p.findOwn(ctx)
 	running, ctx := errgroup.WithContext(ctx)
 	spaces := p.selected()

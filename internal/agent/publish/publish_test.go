@@ -100,7 +100,7 @@ func space(name string, phase corev1.NamespacePhase, labels map[string]string) *
 func run(t *testing.T, s *source, client *fake.Clientset, change ...func(*publish.Config)) func() {
 	t.Helper()
 	config := publish.Config{
-		Client: client, Source: s, LeaseNamespace: "istio-system", Identity: rand.Text(), RootMap: "istio-ca-root-cert", Workers: 2,
+		Client: client, Source: s, LeaseNamespace: "istio-system", LeaseName: publish.LeaseName, Identity: rand.Text(), RootMap: "istio-ca-root-cert", Workers: 2,
 		Now: time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 	}
 	for _, f := range change {

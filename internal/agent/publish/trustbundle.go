@@ -227,7 +227,11 @@ func (t *trustBundles) write(ctx context.Context, api *bundleAPI, store cache.St
 		changed.Labels = map[string]string{}
 	}
 	changed.Labels[managedLabel], changed.Spec.TrustBundle = managedBy, roots
-	return 0, t.count(repaired, api.update(ctx, changed))
+	err = api.update(ctx, changed)
+	if err != nil {
+		t.contest.notWritten(&existing.ObjectMeta)
+	}
+	return 0, t.count(repaired, err)
 }
 
 // count counts a write. What the informer will tell anyhow is no failure.
