@@ -204,8 +204,13 @@ func (s *Server) logRefusal(ctx huma.Context, problem *apiv1.Problem) {
 	}
 }
 
-// authenticate reads the bearer token (RFC 6750 section 2.1; nowhere else may it be).
+// authenticate returns the principal that this process has put into the context (the console's visitor), or the one of
+// the bearer token (RFC 6750 section 2.1; nowhere else may it be). What comes from the network has no principal.
 func (s *Server) authenticate(request *http.Request) (*auth.Principal, error) {
+	if known := auth.PrincipalOf(request.Context()); known.Role != "" {
+		who := *known
+		return &who, nil
+	}
 	values := request.Header.Values("Authorization")
 	if len(values) != 1 {
 		return nil, fault.New(fault.Unauthenticated, "request has no Authorization header with a bearer token, or more than one").

@@ -1,166 +1,138 @@
-// Package console owns the pages that people see in a browser. So far it has the start page: what this server is, where
-// its ACME directory and API are, and the CA certificates to download and trust.
-//
-// It must never show what takes a sign-in: everything on the start page is public. Templates are handed view structs
-// made for them, and never records; styles come from a file, so that the content security policy allows nothing inline.
 package console
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"crypto/x509"
+	"context"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"html/template"
+	"io"
+	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/gzhttp"
+
+	"github.com/certloom/certloom/internal/audit"
+	"github.com/certloom/certloom/internal/auth"
+	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 )
 
-//go:embed templates/*.html static/*
+//go:embed templates static texts
 var files embed.FS
 
-// Config is what a Console needs. All fields are required.
+// Sessions lets people in. It is safe for concurrent use.
+type Sessions interface {
+	// SignIn exchanges a password for the secret of a session and the time at which that ends. Code is that of a second
+	// factor; empty when none was asked for yet.
+	SignIn(ctx context.Context, name, password, code string, by audit.By) (secret string, ends time.Time, err error)
+	// Session returns whose session it is, now. Unauthenticated for one that is unknown, ended or expired.
+	Session(ctx context.Context, secret string) (*auth.Principal, error)
+	// EndSession ends the principal's session.
+	EndSession(ctx context.Context, who *auth.Principal) error
+}
+
+// Config is what a Console needs.
 type Config struct {
-	BaseURL string // the server's public URL, without a slash at its end
-	Version string
-	CAs     func() []*pki.CA
-	Now     func() time.Time
+	BaseURL  string           // the server's public URL, without a slash at its end; required
+	Version  string           // of the product
+	API      http.Handler     // the REST API; it takes the principal from the context; required
+	Sessions Sessions         // required
+	CAs      func() []*pki.CA // whose certificates the public start page offers; required
+	Now      func() time.Time // required
+	Random   io.Reader        // required; of the keys that make forms safe to send twice
+	Logger   *slog.Logger     // nil: nothing is logged
+	// Client says where a request came from; nil: the connection's peer.
+	Client func(*http.Request) pki.Client
 }
 
 // Console is safe for concurrent use.
 type Console struct {
 	config Config
-	start  *template.Template
+	pages  map[string]map[string]*page // by language and name
+	assets *assets
+	texts  map[string]catalogue // by language
 }
 
-// New checks the configuration and the templates.
+// New checks the configuration, the templates and the texts.
 func New(config Config) (*Console, error) {
-	if config.BaseURL == "" || config.CAs == nil || config.Now == nil {
-		return nil, errors.New("console: BaseURL, CAs and Now are required")
+	switch {
+	case config.BaseURL == "" || config.CAs == nil || config.Now == nil || config.Random == nil:
+		return nil, errors.New("console: BaseURL, CAs, Now and Random are required")
+	case config.API == nil || config.Sessions == nil:
+		return nil, errors.New("console: API and Sessions are required")
 	}
-	start, err := template.ParseFS(files, "templates/start.html")
-	if err != nil {
-		return nil, fmt.Errorf("parse templates: %w", err)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Console{config: config, start: start}, nil
+	c := &Console{config: config}
+	var err error
+	if c.assets, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	if c.texts, err = loadTexts(); err != nil {
+		return nil, err
+	}
+	if c.pages, err = c.loadPages(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// route is one page, or one thing that is done from a page.
+type route struct {
+	pattern string
+	access  auth.Access // that the page is of no use without; "": everybody, also without a session
+	handle  func(*visit) error
+}
+
+// routes lists everything that the console serves, in the order of the navigation.
+func (c *Console) routes() []route {
+	return []route{
+		{"GET /{$}", auth.Read, c.dashboard},
+
+		{"GET /start", "", c.start},
+		{"GET /sign-in", "", c.signInForm},
+		{"POST /sign-in", "", c.signIn},
+		{"POST /sign-out", auth.Self, c.signOut},
+		{"POST /preferences", "", c.preferences},
+	}
 }
 
 // Register adds the console's routes.
-func (c *Console) Register(mux *http.ServeMux) {
-	mux.HandleFunc("GET /{$}", c.serveStart)
-	mux.Handle("GET /static/", secure(http.FileServerFS(files)))
+func (c *Console) Register(mux *http.ServeMux) error {
+	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(1024), gzhttp.RandomJitter(32, 0, false))
+	if err != nil {
+		return fmt.Errorf("compress pages: %w", err)
+	}
+	foreign := http.NewCrossOriginProtection()
+	foreign.SetDenyHandler(http.HandlerFunc(c.denyForeign))
+	for _, r := range c.routes() {
+		handler := foreign.Handler(c.handle(r))
+		mux.Handle(r.pattern, secure(compress(handler)))
+	}
+	mux.Handle("GET /static/{file...}", secure(c.assets))
+	mux.Handle("/", secure(compress(c.handle(route{handle: func(*visit) error {
+		return fault.New(fault.NotFound, "there is no page at this address")
+	}}))))
+	return nil
 }
 
-// secure sets the headers of every page: nothing from elsewhere, nothing inline, no frames.
+// secure sets the headers of every page: nothing from elsewhere, nothing inline, no frames. Images in the stylesheet
+// are data: addresses.
 func secure(next http.Handler) http.Handler {
+	policy := strings.Join([]string{
+		"default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "connect-src 'self'",
+		"form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'",
+	}, "; ")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// startView is the start page.
-type startView struct {
-	Version   string
-	Directory string
-	API       string
-	CAs       []caView // roots first
-	Root      bool     // there is one among them
-}
-
-// caView is one CA on the start page.
-type caView struct {
-	Name        string
-	Kind        string
-	State       string
-	Subject     string
-	Expires     string
-	Left        string
-	Fingerprint string
-	PEM, CER    string
-	CRL         string
-}
-
-func (c *Console) serveStart(w http.ResponseWriter, r *http.Request) {
-	view := startView{
-		Version:   c.config.Version,
-		Directory: c.config.BaseURL + "/acme/directory",
-		API:       c.config.BaseURL + "/api/v1/openapi.json",
-	}
-	for _, ca := range c.config.CAs() {
-		if entry, ok := c.caView(ca); ok {
-			view.CAs = append(view.CAs, entry)
-			view.Root = view.Root || ca.Kind == pki.RootCA
-		}
-	}
-	// Whoever comes for something to trust should not have to search.
-	slices.SortStableFunc(view.CAs, func(a, b caView) int { return strings.Compare(b.Kind, a.Kind) })
-	var page bytes.Buffer
-	if err := c.start.Execute(&page, view); err != nil {
-		// A template that does not fit its view is a bug that the tests find; the reader is told no more than that.
-		http.Error(w, "internal error", http.StatusInternalServerError)
-		return
-	}
-	secure(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-cache")
-		_, _ = w.Write(page.Bytes()) // a client that has gone away is no error of ours
-	})).ServeHTTP(w, r)
-}
-
-// caView makes the entry of a CA; false for one that has no certificate yet.
-func (c *Console) caView(ca *pki.CA) (caView, bool) {
-	certificate, err := x509.ParseCertificate(ca.Certificate)
-	if err != nil {
-		return caView{}, false
-	}
-	sum := sha256.Sum256(ca.Certificate)
-	return caView{
-		Name: ca.Name, Kind: string(ca.Kind), State: string(ca.State),
-		Subject:     certificate.Subject.String(),
-		Expires:     certificate.NotAfter.UTC().Format("2006-01-02"),
-		Left:        left(certificate.NotAfter.Sub(c.config.Now())),
-		Fingerprint: colons(sum[:]),
-		PEM:         "/ca/" + string(ca.ID) + ".pem",
-		CER:         "/ca/" + string(ca.ID) + ".cer",
-		CRL:         "/crl/" + string(ca.ID) + ".crl",
-	}, true
-}
-
-// left says how long something is still valid.
-func left(d time.Duration) string {
-	const (
-		day  = 24 * time.Hour
-		year = 365 * day
-	)
-	switch {
-	case d <= 0:
-		return "expired"
-	case d < 2*time.Hour:
-		return "within 2 hours"
-	case d < 2*day:
-		return fmt.Sprintf("in %d hours", d/time.Hour)
-	case d < 730*day:
-		return fmt.Sprintf("in %d days", d/day)
-	default:
-		return fmt.Sprintf("in %d years", (d+year/2)/year) // a CA that was made for 10 years just now has 10 years left
-	}
-}
-
-// colons writes a fingerprint as browsers and openssl do.
-func colons(sum []byte) string {
-	parts := make([]string, len(sum))
-	for i, b := range sum {
-		parts[i] = strings.ToUpper(hex.EncodeToString([]byte{b}))
-	}
-	return strings.Join(parts, ":")
 }

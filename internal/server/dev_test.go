@@ -149,8 +149,8 @@ func TestDevServes(t *testing.T) {
 		kind   string // media type
 		want   string // part of the body
 	}{
-		"start page":    {"/", 200, "text/html; charset=utf-8", "Certloom Dev Root CA"},
-		"style":         {"/static/style.css", 200, "text/css; charset=utf-8", "color-scheme"},
+		"start page":    {"/start", 200, "text/html; charset=utf-8", "Certloom Dev Root CA"},
+		"style":         {"/static/console.css", 200, "text/css; charset=utf-8", "--tblr-primary"},
 		"unknown page":  {"/nothing", 404, "", ""},
 		"directory":     {"/acme/directory", 200, "application/json", d.connection.URL + "/acme/"},
 		"challenge":     {"/acme/p/challenge/directory", 200, "application/json", "newOrder"},

@@ -167,19 +167,24 @@ func (s *Server) acme(ring *seal.Ring, nonces *nonce.Nonces) (*acme.Server, erro
 // public makes the handler of the HTTPS listener.
 func (s *Server) public(acmeHandler http.Handler, checks []check) (http.Handler, error) {
 	p := s.parts
-	pages, err := console.New(console.Config{BaseURL: p.baseURL(), Version: p.Version, CAs: p.cas, Now: p.Now})
-	if err != nil {
-		return nil, fmt.Errorf("console: %w", err)
-	}
 	rest, err := api.New(p.apiConfig(checks))
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
+	}
+	pages, err := console.New(console.Config{
+		BaseURL: p.baseURL(), Version: p.Version, API: rest.Handler(), Sessions: sessions{p.Auth}, CAs: p.cas,
+		Now: p.Now, Random: p.Random, Logger: p.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("console: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/acme/", acmeHandler)
 	mux.Handle("/api/", rest.Handler())
 	p.publisher().register(mux)
-	pages.Register(mux)
+	if err := pages.Register(mux); err != nil {
+		return nil, fmt.Errorf("console: %w", err)
+	}
 	return mux, nil
 }
 
