@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,11 +88,18 @@ type route struct {
 	handle  func(*visit) error
 }
 
-// routes lists everything that the console serves, in the order of the navigation.
+// routes lists everything that the console serves, in the order of the navigation. Each area of pages lists its own, in
+// the file of its first page.
 func (c *Console) routes() []route {
-	return []route{
-		{"GET /{$}", auth.Read, c.dashboard},
+	return slices.Concat(
+		c.doorRoutes(),
+		c.dashboardRoutes(),
+	)
+}
 
+// doorRoutes are the pages for everybody, and the way in and out.
+func (c *Console) doorRoutes() []route {
+	return []route{
 		{"GET /start", "", c.start},
 		{"GET /sign-in", "", c.signInForm},
 		{"POST /sign-in", "", c.signIn},

@@ -1,5 +1,13 @@
 package console
 
+import "github.com/certloom/certloom/internal/auth"
+
+func (c *Console) dashboardRoutes() []route {
+	return []route{
+		{"GET /{$}", auth.Read, c.dashboard},
+	}
+}
+
 // dashboardView is the first page after signing in.
 type dashboardView struct {
 	Version string

@@ -87,28 +87,61 @@ type navItem struct {
 	Current           bool
 }
 
-// navigation lists what the visitor can make use of. The names are those of the field's products, so that people
-// find what they know.
+// navEntry is an entry of the navigation as it is written down: the text's key, the icon, and the page.
+type navEntry struct{ key, icon, path string }
+
+// navEntries are all entries below their headings. The names are those of the field's products, so that people find
+// what they know.
+func navEntries() []struct {
+	heading string
+	entries []navEntry
+} {
+	return []struct {
+		heading string
+		entries []navEntry
+	}{
+		{"", []navEntry{
+			{"nav.dashboard", "dashboard", "/"},
+			{"nav.inventory", "list-check", "/inventory"},
+		}},
+		{"nav.policies", []navEntry{
+			{"nav.templates", "template", "/policies/templates"},
+			{"nav.profiles", "file-certificate", "/policies/profiles"},
+			{"nav.credentials", "key", "/policies/credentials"},
+			{"nav.alerts", "bell-ringing", "/policies/alerts"},
+		}},
+		{"nav.trust", []navEntry{
+			{"nav.authorities", "building-bank", "/authorities"},
+		}},
+		{"nav.integrations", []navEntry{
+			{"nav.connectors", "plug-connected", "/integrations/connectors"},
+		}},
+		{"nav.administration", []navEntry{
+			{"nav.audit", "history", "/audit"},
+			{"nav.users", "users", "/settings/users"},
+			{"nav.tokens", "api", "/settings/tokens"},
+			{"nav.sessions", "device-laptop", "/settings/sessions"},
+			{"nav.signin", "shield-lock", "/settings/sign-in"},
+		}},
+	}
+}
+
+// navigation lists what the visitor can make use of: pages that are there, and that need no access that he lacks.
 func (v *visit) navigation() []navGroup {
-	type entry struct {
-		key, icon, path string
-		access          auth.Access
+	needs := make(map[string]auth.Access)
+	for _, r := range v.console.routes() {
+		if path, ok := strings.CutPrefix(r.pattern, "GET "); ok {
+			needs[strings.TrimSuffix(path, "{$}")] = r.access
+		}
 	}
 	var groups []navGroup
-	for _, group := range []struct {
-		key     string
-		entries []entry
-	}{
-		{"", []entry{
-			{"nav.dashboard", "dashboard", "/", auth.Read},
-		}},
-	} {
+	for _, group := range navEntries() {
 		made := navGroup{}
-		if group.key != "" {
-			made.Title = v.text(group.key)
+		if group.heading != "" {
+			made.Title = v.text(group.heading)
 		}
 		for _, e := range group.entries {
-			if !v.may(e.access) {
+			if access, ok := needs[e.path]; !ok || !v.may(access) {
 				continue
 			}
 			here := v.r.URL.Path
