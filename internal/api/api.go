@@ -28,11 +28,12 @@ import (
 	"github.com/certloom/certloom/internal/pki"
 )
 
-// Inventory finds certificates and identities. Certificate and Identity answer NotFound.
+// Inventory finds certificates and identities. VisibleCertificate and VisibleIdentity answer NotFound, also for what
+// none of the patterns that are seen names.
 type Inventory interface {
-	Certificate(ctx context.Context, serial pki.Serial) (*pki.Certificate, error)
+	VisibleCertificate(ctx context.Context, serial pki.Serial, sees []string) (*pki.Certificate, error)
 	Certificates(ctx context.Context, filter pki.CertificateFilter, now time.Time) ([]pki.Certificate, error)
-	Identity(ctx context.Context, name string) (*pki.Identity, error)
+	VisibleIdentity(ctx context.Context, name string, sees []string) (*pki.Identity, error)
 	Identities(ctx context.Context, filter pki.IdentityFilter, now time.Time) ([]pki.Identity, error)
 }
 

@@ -86,10 +86,10 @@ type PageQuery struct {
 }
 
 // filter translates the parameters; all that is wrong with them comes at once.
-func (q *CertificateQuery) filter(view *catalog.Snapshot) (pki.CertificateFilter, error) {
+func (q *CertificateQuery) filter(ctx context.Context, view *catalog.Snapshot) (pki.CertificateFilter, error) {
 	var found findings
 	filter := pki.CertificateFilter{
-		Identity: q.Identity, TrustDomain: q.TrustDomain, Namespace: q.Namespace, CredentialID: pki.CredentialID(q.Credential),
+		Sees: auth.PrincipalOf(ctx).Sees, Identity: q.Identity, TrustDomain: q.TrustDomain, Namespace: q.Namespace, CredentialID: pki.CredentialID(q.Credential),
 		AccountID: pki.AccountID(q.Account), Cluster: q.Cluster, Pod: q.Pod,
 		Status: pki.CertificateStatus(q.Status), IssuedAfter: q.IssuedAfter, ExpiresBefore: q.ExpiresBefore,
 	}
@@ -123,7 +123,7 @@ func (s *Server) listCertificates(ctx context.Context, in *struct {
 },
 ) (*output[apiv1.Page[apiv1.Certificate]], error) {
 	view := s.config.Catalog.Snapshot()
-	filter, err := in.filter(view)
+	filter, err := in.filter(ctx, view)
 	if in.After != "" {
 		var cursorErr error
 		filter.Before, cursorErr = parseSerial(in.After, "after")
@@ -166,7 +166,7 @@ func (s *Server) certificate(ctx context.Context, text string) (*pki.Certificate
 	if err != nil {
 		return nil, err
 	}
-	return s.config.Store.Certificate(ctx, serial)
+	return s.config.Store.VisibleCertificate(ctx, serial, auth.PrincipalOf(ctx).Sees)
 }
 
 func (s *Server) getCertificate(ctx context.Context, in *SerialPath) (*output[apiv1.Certificate], error) {
@@ -305,7 +305,7 @@ func (s *Server) revokeCertificate(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	revoked, err := s.config.Store.Certificate(ctx, serial)
+	revoked, err := s.config.Store.VisibleCertificate(ctx, serial, auth.PrincipalOf(ctx).Sees)
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func (s *Server) exportCertificates(ctx context.Context, in *struct {
 },
 ) (*streamOutput, error) {
 	view := s.config.Catalog.Snapshot()
-	filter, err := in.filter(view)
+	filter, err := in.filter(ctx, view)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func (s *Server) listIdentities(ctx context.Context, in *struct {
 ) (*output[apiv1.Page[apiv1.Identity]], error) {
 	view := s.config.Catalog.Snapshot()
 	filter := pki.IdentityFilter{
-		Name: in.Name, TrustDomain: in.TrustDomain, Namespace: in.Namespace, Status: pki.IdentityStatus(in.Status),
+		Sees: auth.PrincipalOf(ctx).Sees, Name: in.Name, TrustDomain: in.TrustDomain, Namespace: in.Namespace, Status: pki.IdentityStatus(in.Status),
 		After: in.After, Limit: in.Limit,
 	}
 	if in.Profile != "" {
@@ -72,7 +72,7 @@ func (s *Server) getIdentity(ctx context.Context, in *struct {
 	Identity string `path:"identity" doc:"SPIFFE ID, DNS name or address, percent-encoded." maxLength:"2048"`
 },
 ) (*output[apiv1.Identity], error) {
-	identity, err := s.config.Store.Identity(ctx, in.Identity)
+	identity, err := s.config.Store.VisibleIdentity(ctx, in.Identity, auth.PrincipalOf(ctx).Sees)
 	if err != nil {
 		return nil, err
 	}

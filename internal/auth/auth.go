@@ -107,6 +107,7 @@ type Principal struct {
 	Name      string // of the token
 	Role      pki.Role
 	ProfileID pki.ProfileID // of a requester: the only profile that it may request certificates under
+	Sees      []string      // patterns of the identities that it sees (pki.CertificateFilter); nil: all
 	Client    pki.Client    // set by the surface
 	Request   string        // request ID, set by the surface
 }

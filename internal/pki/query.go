@@ -5,6 +5,9 @@ import "time"
 // CertificateFilter selects certificates of the inventory. Zero fields do not select. Answers come newest first, in
 // the opposite order of their recording.
 type CertificateFilter struct {
+	// Sees limits the answer to identities that a pattern names: exactly, or by their beginning when it ends with "*".
+	// nil: every identity; a list without any pattern: none.
+	Sees          []string
 	Identity      string // exact, or a prefix when it ends with "*"
 	TrustDomain   string
 	Namespace     string
@@ -24,7 +27,8 @@ type CertificateFilter struct {
 
 // IdentityFilter selects identities. Answers are ordered by name.
 type IdentityFilter struct {
-	Name        string // exact, or a prefix when it ends with "*"
+	Sees        []string // as in CertificateFilter
+	Name        string   // exact, or a prefix when it ends with "*"
 	TrustDomain string
 	Namespace   string
 	ProfileID   ProfileID

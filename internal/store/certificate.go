@@ -52,6 +52,23 @@ func (s *Store) Certificate(ctx context.Context, serial pki.Serial) (*pki.Certif
 	return s.certificate(ctx, notFound("certificate with serial", string(serial)), `c.serial = $1`, blob(serial.Bytes()))
 }
 
+// VisibleCertificate is Certificate for somebody who sees what the patterns name (pki.CertificateFilter): what is there
+// but not seen is NotFound as well.
+func (s *Store) VisibleCertificate(ctx context.Context, serial pki.Serial, sees []string) (*pki.Certificate, error) {
+	w := &where{conditions: []string{certificateJoin}}
+	w.add("c.serial = ?", blob(serial.Bytes()))
+	rangeConditions(w, visibleRanges(sees))
+	query, args := w.build(certificateSelect, "", 1)
+	c, err := scanCertificate(s.queryRow(ctx, query, args...))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, notFound("certificate with serial", string(serial))
+	}
+	if err != nil {
+		return nil, s.readError("read certificate", err)
+	}
+	return &c, nil
+}
+
 // CertificateOfOrder returns the certificate that an order led to, or NotFound.
 func (s *Store) CertificateOfOrder(ctx context.Context, order pki.OrderID) (*pki.Certificate, error) {
 	return s.certificate(ctx, notFound("certificate of order", string(order)),

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// byIdentity merges the certificates of the identities that the filter selects, each from its newest one back.
-func (q *search) byIdentity(ctx context.Context) error {
+// byIdentity merges the certificates of the identities that the filter selects, each from its newest one back. With too
+// many identities it finds nothing and returns false.
+func (q *search) byIdentity(ctx context.Context) (few bool, err error) {
 	var chains chainHeap
 	for _, within := range q.ranges {
 		var w where
@@ -16,15 +17,15 @@ func (q *search) byIdentity(ctx context.Context) error {
 		rows, err := q.store.queryOnce(ctx, query, args...)
 		more, err := collect(rows, err, q.scanHead)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if chains = append(chains, more...); len(chains) > q.store.limits.chains {
-			return q.walk(ctx, q.before, q.floor)
+			return false, nil
 		}
 	}
 	heap.Init(&chains)
 	previous := map[int64]int64{}
-	return q.drain(ctx, func(ctx context.Context, n int) ([]int64, error) { return q.follow(ctx, &chains, previous, n) })
+	return true, q.drain(ctx, func(ctx context.Context, n int) ([]int64, error) { return q.follow(ctx, &chains, previous, n) })
 }
 
 // scanHead reads where the chain of an identity begins: at its newest certificate or, for the one that the last page

@@ -40,7 +40,17 @@ func scanIdentity(r row) (pki.Identity, error) {
 
 // Identity returns an identity by its name, or NotFound.
 func (s *Store) Identity(ctx context.Context, name string) (*pki.Identity, error) {
-	i, err := scanIdentity(s.queryRow(ctx, identitySelect+` WHERE `+identityJoin+` AND i.name = $1`, name))
+	return s.VisibleIdentity(ctx, name, nil)
+}
+
+// VisibleIdentity is Identity for somebody who sees what the patterns name (pki.CertificateFilter): what is there but
+// not seen is NotFound as well.
+func (s *Store) VisibleIdentity(ctx context.Context, name string, sees []string) (*pki.Identity, error) {
+	w := &where{conditions: []string{identityJoin}}
+	w.add("i.name = ?", name)
+	rangeConditions(w, visibleRanges(sees))
+	query, args := w.build(identitySelect, "", 1)
+	i, err := scanIdentity(s.queryRow(ctx, query, args...))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, notFound("identity", name)
 	}
@@ -61,7 +71,7 @@ type identitySearch struct {
 
 // Identities returns identities, ordered by name.
 func (s *Store) Identities(ctx context.Context, filter pki.IdentityFilter, now time.Time) ([]pki.Identity, error) {
-	ranges, err := s.nameRanges(ctx, filter.Name, filter.TrustDomain, filter.Namespace)
+	ranges, err := s.nameRanges(ctx, filter.Name, filter.TrustDomain, filter.Namespace, filter.Sees)
 	if err != nil {
 		return nil, s.readError("read namespaces", err)
 	}

@@ -21,9 +21,13 @@ func (r nameRange) conditions(w *where) {
 	}
 }
 
-// rangeConditions adds "name is in one of the ranges". All names need no condition.
+// rangeConditions adds "name is in one of the ranges". All names need no condition; no range has no name.
 func rangeConditions(w *where, ranges []nameRange) {
-	if len(ranges) == 1 {
+	switch len(ranges) {
+	case 0:
+		w.add("1 = 0")
+		return
+	case 1:
 		ranges[0].conditions(w)
 		return
 	}
@@ -48,8 +52,8 @@ func (r nameRange) empty() bool { return r.high != "" && r.low >= r.high }
 
 // nameRanges turns a filter by name, trust domain and namespace into ranges of names, in order and apart from each
 // other: the name of a SPIFFE identity begins with its trust domain and namespace, so the index on names serves all
-// three. Without any of them it is one range of all names.
-func (s *Store) nameRanges(ctx context.Context, name, trustDomain, namespace string) ([]nameRange, error) {
+// three, and what somebody may see. Without any of them it is one range of all names.
+func (s *Store) nameRanges(ctx context.Context, name, trustDomain, namespace string, sees []string) ([]nameRange, error) {
 	wanted := []nameRange{{}}
 	switch {
 	case namespace != "":
@@ -66,15 +70,47 @@ func (s *Store) nameRanges(ctx context.Context, name, trustDomain, namespace str
 		head := "spiffe://" + trustDomain + "/"
 		wanted[0] = nameRange{low: head, high: after(head)}
 	}
-	named := namedRange(name)
-	var ranges []nameRange
-	for _, r := range wanted {
-		if both := r.intersect(named); !both.empty() {
-			ranges = append(ranges, both)
+	return intersection(intersection(wanted, []nameRange{namedRange(name)}), visibleRanges(sees)), nil
+}
+
+// visibleRanges turns what somebody may see (pki.CertificateFilter) into ranges of names, in order and apart from each
+// other.
+func visibleRanges(sees []string) []nameRange {
+	if sees == nil {
+		return []nameRange{{}}
+	}
+	all := make([]nameRange, 0, len(sees))
+	for _, pattern := range sees {
+		if pattern != "" { // for namedRange that would be every name
+			all = append(all, namedRange(pattern))
 		}
 	}
-	slices.SortFunc(ranges, func(a, b nameRange) int { return strings.Compare(a.low, b.low) })
-	return ranges, nil
+	slices.SortFunc(all, func(a, b nameRange) int { return strings.Compare(a.low, b.low) })
+	apart := all[:0]
+	for _, r := range all {
+		last := len(apart) - 1
+		switch {
+		case last < 0 || apart[last].high != "" && apart[last].high < r.low:
+			apart = append(apart, r)
+		case apart[last].high != "" && (r.high == "" || r.high > apart[last].high):
+			apart[last].high = r.high
+		}
+	}
+	return apart
+}
+
+// intersection returns what both lists have in common, in order. The ranges of each are apart from each other.
+func intersection(a, b []nameRange) []nameRange {
+	var common []nameRange
+	for _, r := range a {
+		for _, o := range b {
+			if both := r.intersect(o); !both.empty() {
+				common = append(common, both)
+			}
+		}
+	}
+	slices.SortFunc(common, func(a, b nameRange) int { return strings.Compare(a.low, b.low) })
+	return common
 }
 
 func namedRange(name string) nameRange {

@@ -63,7 +63,7 @@ type cursor struct{ id, identity, previous int64 }
 
 // Certificates returns certificates, newest first: in the opposite order of their recording.
 func (s *Store) Certificates(ctx context.Context, filter pki.CertificateFilter, now time.Time) ([]pki.Certificate, error) {
-	ranges, err := s.nameRanges(ctx, filter.Identity, filter.TrustDomain, filter.Namespace)
+	ranges, err := s.nameRanges(ctx, filter.Identity, filter.TrustDomain, filter.Namespace, filter.Sees)
 	if err != nil {
 		return nil, s.readError("read namespaces", err)
 	}
@@ -116,11 +116,16 @@ func (q *search) bound(ctx context.Context) error {
 }
 
 func (q *search) run(ctx context.Context) error {
-	switch {
-	case len(q.filter.Fingerprint) > 0:
+	if len(q.filter.Fingerprint) > 0 {
 		return q.byFingerprint(ctx)
-	case len(q.ranges) > 1 || q.ranges[0] != (nameRange{}):
-		return q.byIdentity(ctx)
+	}
+	if len(q.ranges) > 1 || q.ranges[0] != (nameRange{}) {
+		// Many identities are frequent in whatever else narrows the search.
+		if few, err := q.byIdentity(ctx); few || err != nil {
+			return err
+		}
+	}
+	switch {
 	case q.filter.Status == pki.CertificateRevoked:
 		return q.drain(ctx, q.revoked())
 	case q.filter.Pod != "" || q.filter.Cluster != "":

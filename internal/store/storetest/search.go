@@ -118,6 +118,10 @@ func testSearch(t *testing.T, s *store.Store) {
 		"namespace":      {pki.CertificateFilter{Namespace: "demo"}, func(c *pki.Certificate) bool { return namespaceOf(c) == "demo" }},
 		"no namespace":   {pki.CertificateFilter{Namespace: "dem"}, func(*pki.Certificate) bool { return false }},
 		"trust domain":   {pki.CertificateFilter{TrustDomain: "other.org"}, func(c *pki.Certificate) bool { return domain(c, "other.org") }},
+		"seen":           {pki.CertificateFilter{Sees: []string{web}}, func(c *pki.Certificate) bool { return c.Identity == web }},
+		"nothing seen":   {pki.CertificateFilter{Sees: []string{}}, func(*pki.Certificate) bool { return false }},
+		"empty pattern":  {pki.CertificateFilter{Sees: []string{""}}, func(*pki.Certificate) bool { return false }},
+		"all seen":       {pki.CertificateFilter{Sees: []string{web, "*"}}, func(*pki.Certificate) bool { return true }},
 		"profile":        {pki.CertificateFilter{ProfileID: e.server.ID}, func(c *pki.Certificate) bool { return c.ProfileID == e.server.ID }},
 		"no profile":     {pki.CertificateFilter{ProfileID: "none"}, func(*pki.Certificate) bool { return false }},
 		"CA":             {pki.CertificateFilter{CAID: e.CA.ID}, func(*pki.Certificate) bool { return true }},
@@ -135,6 +139,32 @@ func testSearch(t *testing.T, s *store.Store) {
 		"namespace and trust domain": {
 			pki.CertificateFilter{Namespace: "demo", TrustDomain: "cluster.local"},
 			func(c *pki.Certificate) bool { return namespaceOf(c) == "demo" && domain(c, "cluster.local") },
+		},
+		"two namespaces seen": {
+			pki.CertificateFilter{Sees: []string{
+				"spiffe://cluster.local/ns/prod/*", "spiffe://cluster.local/ns/demo/*", "spiffe://cluster.local/ns/demo/sa/w1",
+			}},
+			func(c *pki.Certificate) bool {
+				return domain(c, "cluster.local") && (namespaceOf(c) == "demo" || namespaceOf(c) == "prod")
+			},
+		},
+		"namespace of two trust domains, one of them seen": {
+			pki.CertificateFilter{Namespace: "demo", Sees: []string{"spiffe://other.org/*", "host1.example.com"}},
+			func(c *pki.Certificate) bool { return domain(c, "other.org") },
+		},
+		"status, seen": {
+			pki.CertificateFilter{Status: pki.CertificateRevoked, Sees: []string{"spiffe://cluster.local/*"}},
+			func(c *pki.Certificate) bool { return domain(c, "cluster.local") && !c.RevokedAt.IsZero() },
+		},
+		"fingerprint, not seen": {
+			pki.CertificateFilter{Fingerprint: e.all[7].Fingerprint[:], Sees: []string{"none"}},
+			func(*pki.Certificate) bool { return false },
+		},
+		"pod, seen": {
+			pki.CertificateFilter{Pod: "w2-*", Sees: []string{"spiffe://cluster.local/ns/demo/*"}},
+			func(c *pki.Certificate) bool {
+				return strings.HasPrefix(c.Workload.Pod, "w2-") && namespaceOf(c) == "demo" && domain(c, "cluster.local")
+			},
 		},
 		"pod, cluster and namespace": {
 			pki.CertificateFilter{Pod: "w1-*", Cluster: "west", Namespace: "demo"},
@@ -174,11 +204,45 @@ func testSearch(t *testing.T, s *store.Store) {
 	equal(t, "whole certificate", e.all[:1], got)
 }
 
+// testVisible reads single records as somebody who does not see everything.
+func testVisible(t *testing.T, s *store.Store) {
+	e := newEstate(t, s)
+	web := Workload("demo", "w3").String()
+	mine := e.matching(func(c *pki.Certificate) bool { return c.Identity == web })[0]
+	for name, tt := range map[string]struct {
+		sees []string
+		seen bool
+	}{
+		"everything":    {nil, true},
+		"nothing":       {[]string{}, false},
+		"empty pattern": {[]string{""}, false},
+		"this one":      {[]string{"a.example", web}, true},
+		"its namespace": {[]string{"spiffe://cluster.local/ns/demo/*", "spiffe://cluster.local/ns/prod/*"}, true},
+		"another":       {[]string{"spiffe://cluster.local/ns/prod/*"}, false},
+		"longer name":   {[]string{web + "x", web + "-*"}, false},
+	} {
+		c, err := s.VisibleCertificate(t.Context(), mine, tt.sees)
+		i, errIdentity := s.VisibleIdentity(t.Context(), web, tt.sees)
+		if !tt.seen {
+			refused(t, err, fault.NotFound)
+			refused(t, errIdentity, fault.NotFound)
+			continue
+		}
+		if err != nil || errIdentity != nil {
+			t.Errorf("%s: %v, %v", name, err, errIdentity)
+			continue
+		}
+		equal(t, name+": certificate", mine, c.Serial)
+		equal(t, name+": identity", web, i.Name)
+	}
+}
+
 func testSearchPages(t *testing.T, s *store.Store) {
 	e := newEstate(t, s)
 	filters := map[string]pki.CertificateFilter{
 		"everything":   {},
 		"namespace":    {Namespace: "demo"},
+		"seen":         {Sees: []string{"host*", "spiffe://cluster.local/ns/demo/*"}},
 		"identity":     {Identity: Workload("demo", "w3").String()},
 		"trust domain": {TrustDomain: "cluster.local"},
 		"CA":           {CAID: e.CA.ID},
@@ -261,9 +325,16 @@ func testIdentities(t *testing.T, s *store.Store) {
 		filter pki.IdentityFilter
 		keep   func(i pki.Identity) bool
 	}{
-		"name":         {pki.IdentityFilter{Name: web.String()}, func(i pki.Identity) bool { return i.Name == web.String() }},
-		"prefix":       {pki.IdentityFilter{Name: "host*"}, func(i pki.Identity) bool { return i.Name[0] == 'h' }},
-		"namespace":    {pki.IdentityFilter{Namespace: "demo"}, func(i pki.Identity) bool { return i.Namespace == "demo" }},
+		"name":      {pki.IdentityFilter{Name: web.String()}, func(i pki.Identity) bool { return i.Name == web.String() }},
+		"prefix":    {pki.IdentityFilter{Name: "host*"}, func(i pki.Identity) bool { return i.Name[0] == 'h' }},
+		"namespace": {pki.IdentityFilter{Namespace: "demo"}, func(i pki.Identity) bool { return i.Namespace == "demo" }},
+		"seen": {
+			pki.IdentityFilter{Sees: []string{"host*", "spiffe://cluster.local/ns/demo/*"}},
+			func(i pki.Identity) bool {
+				return i.Name[0] == 'h' || i.Namespace == "demo" && i.TrustDomain == "cluster.local"
+			},
+		},
+		"nothing seen": {pki.IdentityFilter{Sees: []string{}}, func(pki.Identity) bool { return false }},
 		"trust domain": {pki.IdentityFilter{TrustDomain: "other.org"}, func(i pki.Identity) bool { return i.TrustDomain == "other.org" }},
 		"profile":      {pki.IdentityFilter{ProfileID: e.server.ID}, func(i pki.Identity) bool { return i.ProfileID == e.server.ID }},
 		"both": {
@@ -272,7 +343,7 @@ func testIdentities(t *testing.T, s *store.Store) {
 		},
 	} {
 		want := slices.DeleteFunc(slices.Clone(all), func(i pki.Identity) bool { return !tt.keep(i) })
-		var paged []pki.Identity
+		paged := []pki.Identity{}
 		for tt.filter.Limit = 1; ; {
 			page, err := s.Identities(t.Context(), tt.filter, Now())
 			check(t, err)

@@ -65,6 +65,7 @@ func RunSearch(t *testing.T, fresh func(t testing.TB) Database) {
 		"search":               testSearch,
 		"search pages":         testSearchPages,
 		"search by status":     testSearchStatus,
+		"visible":              testVisible,
 		"identities":           testIdentities,
 		"identity status":      testIdentityStatus,
 		"orders of an account": testAccountOrders,
