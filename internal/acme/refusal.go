@@ -21,6 +21,7 @@ func (s *Server) auditRefusal(ctx context.Context, r *request, event audit.Event
 		return
 	}
 	event.Outcome, event.Detail.Reason = audit.Refused, printable(told.Public)
+	event.Detail.Problem = told.Kind.Meaning().ACME
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
 	defer cancel()
 	if err := s.Store.RecordEvent(ctx, event); err != nil {

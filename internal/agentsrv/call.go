@@ -206,7 +206,9 @@ func (s *Server) refuse(ctx context.Context, c *call, credential pki.CredentialI
 	if problem.Kind == fault.Unavailable || problem.Kind == fault.Internal {
 		return
 	}
-	s.record(ctx, c, audit.AgentRefuse, string(credential), audit.Detail{Credential: credential, Reason: problem.Public})
+	s.record(ctx, c, audit.AgentRefuse, string(credential), audit.Detail{
+		Credential: credential, Reason: problem.Public, Problem: problem.Kind.Meaning().ACME,
+	})
 }
 
 // refuseCaller records that a client certificate which a workload has shown does not count: somebody may have stolen it.
@@ -216,7 +218,8 @@ func (s *Server) refuseCaller(ctx context.Context, c *call, names *pki.Names, w 
 		return
 	}
 	s.record(ctx, c, audit.CertificateRefuse, string(w.Presented), audit.Detail{
-		Profile: c.agent.profile.ID, Credential: c.agent.credential.ID, Reason: problem.Public, Names: names, Workload: w,
+		Profile: c.agent.profile.ID, Credential: c.agent.credential.ID, Reason: problem.Public, Problem: problem.Kind.Meaning().ACME,
+		Names: names, Workload: w,
 	})
 }
 

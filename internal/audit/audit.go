@@ -100,7 +100,8 @@ const (
 
 // Detail is the rest of an event. Fields that do not apply are left out of the row.
 type Detail struct {
-	Reason     string           `json:"reason,omitempty"` // of a refusal: the public sentence
+	Reason     string           `json:"reason,omitempty"`  // of a refusal: the public sentence
+	Problem    string           `json:"problem,omitempty"` // of a refusal: the ACME problem type of its kind
 	Profile    pki.ProfileID    `json:"profile,omitempty"`
 	Credential pki.CredentialID `json:"credential,omitempty"`
 	Account    pki.AccountID    `json:"account,omitempty"`

@@ -99,7 +99,7 @@ func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By) error {
 	if target == "" {
 		target = "unknown user"
 	}
-	event := a.event(by, audit.LoginRefuse, target, audit.Detail{Reason: refused.Public})
+	event := a.event(by, audit.LoginRefuse, target, audit.Detail{Reason: refused.Public, Problem: refused.Kind.Meaning().ACME})
 	event.Outcome = audit.Refused
 	if !a.refusals.Allow(&event) {
 		return refused

@@ -31,7 +31,8 @@ func (i *Issuer) recordRefusal(ctx context.Context, r *Request, refusal error) e
 	if ev.Target == "" {
 		ev.Target = r.Profile.Name
 	}
-	ev.Detail.Reason = fault.From(refusal).Public
+	why := fault.From(refusal)
+	ev.Detail.Reason, ev.Detail.Problem = why.Public, why.Kind.Meaning().ACME
 	ev.Detail.Names = &r.CSR.Names
 	if !i.refusals.Allow(&ev) {
 		return nil

@@ -203,7 +203,8 @@ const recordTimeout = 5 * time.Second
 // of its source: whoever is refused again and again must not fill the database. All are counted.
 func (r *Revoker) recordRefusal(ctx context.Context, q *Request, refusal error) error {
 	ev := r.event(q, audit.RevocationRefuse, audit.Refused)
-	ev.Detail.Reason = fault.From(refusal).Public
+	why := fault.From(refusal)
+	ev.Detail.Reason, ev.Detail.Problem = why.Public, why.Kind.Meaning().ACME
 	if !r.refusals.Allow(&ev) {
 		return nil
 	}

@@ -57,6 +57,11 @@ func (l *live) Run(ctx context.Context) error {
 }
 
 func (l *live) count(ctx context.Context, now time.Time, forget bool) error {
+	if forget {
+		if err := l.parts.Store.ForgetCounts(ctx, now); err != nil {
+			return err
+		}
+	}
 	snapshot := l.parts.Catalog.Snapshot()
 	for _, ca := range snapshot.CAs() {
 		if ca.Kind != pki.IssuingCA || ca.Certificate == nil {

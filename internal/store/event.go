@@ -23,8 +23,11 @@ const (
 	eventWidth = 12
 )
 
-// flushEvents writes the events of the transaction, many in a statement.
+// flushEvents writes the events of the transaction, many in a statement, and counts the refusals among them.
 func (t *tx) flushEvents(ctx context.Context) error {
+	if err := t.countRefusals(ctx); err != nil {
+		return err
+	}
 	rest := t.events
 	for len(rest) > 0 {
 		n := chunk(len(rest))

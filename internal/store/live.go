@@ -1,11 +1,9 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/bits"
-	"slices"
 	"time"
 
 	"github.com/certloom/certloom/internal/pki"
@@ -44,13 +42,14 @@ func issuedCounts(records []*record) []counted {
 	for _, r := range records {
 		ends[end{r.certificate.CAID, liveEnd(r.certificate)}]++
 	}
-	counts := append(make([]counted, 0, len(ends)+1), counted{"certificates", int64(len(records))})
+	counts := map[string]int64{"certificates": int64(len(records))}
 	for e, n := range ends {
-		counts = append(counts, counted{liveName(e.ca, e.at), n})
+		counts[liveName(e.ca, e.at)] = n
 	}
-	// In one order, so that two writers that share a slot do not wait for each other.
-	slices.SortFunc(counts, func(a, b counted) int { return cmp.Compare(a.name, b.name) })
-	return counts
+	for _, r := range records {
+		happened(counts, r.certificate)
+	}
+	return inOrder(counts)
 }
 
 const (

@@ -392,12 +392,13 @@ func (r *record) arguments(args []any) ([]any, error) {
 // updateIdentity updates by inserting what exists: one statement for many rows, which both databases know.
 const (
 	updateIdentity = `INSERT INTO identity (id, name, newest, source_id, not_before, not_after, renew_at, lapsing_at,
-		revoked_at, certificates, first_issued_at, last_issued_at)`
+		revoked_at, certificates, first_issued_at, last_issued_at, cluster)`
 	updateIdentityConflict = ` ON CONFLICT (id) DO UPDATE SET newest = excluded.newest, source_id = excluded.source_id,
 		not_before = excluded.not_before, not_after = excluded.not_after, renew_at = excluded.renew_at,
 		lapsing_at = excluded.lapsing_at, revoked_at = excluded.revoked_at,
-		certificates = identity.certificates + excluded.certificates, last_issued_at = excluded.last_issued_at`
-	identityWidth = 12
+		certificates = identity.certificates + excluded.certificates, last_issued_at = excluded.last_issued_at,
+		cluster = excluded.cluster`
+	identityWidth = 13
 )
 
 // updateIdentities makes the last certificate of the batch the newest of its identity.
@@ -415,7 +416,7 @@ func (t *tx) updateIdentities(ctx context.Context, records []*record) error {
 			c := r.certificate
 			args = append(args, r.state.id, c.Identity, r.id, r.source, seconds(c.NotBefore), seconds(c.NotAfter),
 				seconds(c.RenewAt), seconds(pki.LapsingAt(c.NotBefore, c.NotAfter)), seconds(c.RevokedAt), r.state.added,
-				seconds(c.IssuedAt), seconds(c.IssuedAt))
+				seconds(c.IssuedAt), seconds(c.IssuedAt), c.Workload.Cluster)
 		}
 		if _, err := t.change(ctx, t.store().texts.updateIdentities[n], args...); err != nil {
 			return fmt.Errorf("update identities: %w", err)

@@ -27,7 +27,7 @@ const (
 	indent     = 26 // of boxes below, where they stand under each other
 	nestedGap  = 14
 	mostLeaves = 5  // that stand beside each other
-	nameRunes  = 24 // that fit into a box
+	nameRunes  = 22 // that fit into a box
 	lineRunes  = 31
 )
 

@@ -47,6 +47,8 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"nonces":                   testNonces,
 		"stats":                    testStats,
 		"live certificates":        testLive,
+		"what happened":            testHappened,
+		"figures of identities":    testFigures,
 		"ended context":            testContext,
 		"closed":                   testClosed,
 	}
