@@ -56,6 +56,7 @@ func access() map[string]auth.Access {
 		"whoami": auth.Self,
 
 		"get-status":        auth.Read,
+		"get-statistics":    auth.Read,
 		"list-cas":          auth.Read,
 		"get-ca":            auth.Read,
 		"get-ca-csr":        auth.Read,

@@ -68,6 +68,7 @@ type Config struct {
 	Catalog   *catalog.Catalog               // required
 	Auth      *auth.Authenticator            // required
 	Store     Store                          // required
+	Figures   Figures                        // required
 	Authority Authority                      // required
 	Issuer    Issuer                         // required
 	Revoker   Revoker                        // required
@@ -92,8 +93,8 @@ func New(config Config) (*Server, error) {
 	switch {
 	case config.Catalog == nil || config.Auth == nil || config.Store == nil:
 		return nil, errors.New("api: Catalog, Auth and Store are required")
-	case config.Authority == nil || config.Issuer == nil || config.Revoker == nil:
-		return nil, errors.New("api: Authority, Issuer and Revoker are required")
+	case config.Authority == nil || config.Issuer == nil || config.Revoker == nil || config.Figures == nil:
+		return nil, errors.New("api: Authority, Issuer, Revoker and Figures are required")
 	case config.Now == nil || config.Random == nil:
 		return nil, errors.New("api: Now and Random are required")
 	case !strings.HasPrefix(config.BaseURL, "https://"):
@@ -117,6 +118,7 @@ func New(config Config) (*Server, error) {
 func (s *Server) routes() {
 	s.accessRoutes()
 	s.statusRoutes()
+	s.statisticsRoutes()
 	s.caRoutes()
 	s.profileRoutes()
 	s.credentialRoutes()

@@ -50,6 +50,11 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return get[Status](ctx, c, "/status", nil)
 }
 
+// Statistics says what there is and what happens, in figures.
+func (c *Client) Statistics(ctx context.Context) (*Statistics, error) {
+	return get[Statistics](ctx, c, "/statistics", nil)
+}
+
 // Templates lists the base templates.
 func (c *Client) Templates(ctx context.Context) (*Page[Template], error) {
 	return get[Page[Template]](ctx, c, "/templates", nil)

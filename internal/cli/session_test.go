@@ -152,6 +152,15 @@ func inventory(t *testing.T) *desk {
 	return d
 }
 
+func TestStatisticsSession(t *testing.T) {
+	t.Parallel()
+	d := inventory(t)
+	for _, line := range []string{"statistics", "statistics now", "statistics -o yaml"} {
+		d.enter(t, line)
+	}
+	d.check(t)
+}
+
 func TestCertificateSession(t *testing.T) {
 	t.Parallel()
 	d := inventory(t)

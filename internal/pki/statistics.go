@@ -49,3 +49,19 @@ type Refusals struct {
 	LastHour int64
 	LastDay  int64
 }
+
+// Figures is how the whole is, or the part of it that somebody sees.
+type Figures struct {
+	At         time.Time // when they were taken
+	Identities IdentityFigures
+	Whole      *WholeFigures // nil for who sees a part
+}
+
+// WholeFigures are what is counted of everything together.
+type WholeFigures struct {
+	Stats    Stats
+	Alive    map[CAID]int64 // certificates that have not expired, by CA
+	Issued   []int64        // in each minute of the last day, the one of At being the last
+	Clusters map[string]int64
+	Refusals []Refusals
+}

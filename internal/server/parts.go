@@ -18,6 +18,7 @@ import (
 	"github.com/certloom/certloom/internal/catalog"
 	"github.com/certloom/certloom/internal/config"
 	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/figures"
 	"github.com/certloom/certloom/internal/issue"
 	"github.com/certloom/certloom/internal/keys"
 	"github.com/certloom/certloom/internal/revoke"
@@ -47,6 +48,7 @@ type Parts struct {
 	Authority *issue.Authority
 	Revoker   *revoke.Revoker
 	Auth      *auth.Authenticator
+	Figures   *figures.Keeper
 	Replica   string
 }
 
@@ -158,6 +160,9 @@ func (p *Parts) assemble(ctx context.Context, secret keys.Secret, create bool) e
 	}
 	if p.Auth, err = auth.New(auth.Config{Store: p.Store, Now: p.Now, Random: p.Random, Logger: p.Logger, Replica: p.Replica}); err != nil {
 		return fmt.Errorf("auth: %w", err)
+	}
+	if p.Figures, err = figures.New(figures.Config{Store: p.Store, CAs: p.cas, Now: p.Now, Logger: p.Logger}); err != nil {
+		return fmt.Errorf("figures: %w", err)
 	}
 	return p.assembleAuthority()
 }

@@ -88,6 +88,7 @@ func (s *Server) addTasks(
 ) {
 	p := s.parts
 	s.tasks.Add("catalog", p.Catalog.Run)
+	s.tasks.Add("figures", p.Figures.Run)
 	s.tasks.Add("ring keys", p.keepRing(ring))
 	s.tasks.Add("nonce cleaning", p.cleanNonces)
 	s.tasks.Add("own certificate", own.Run)
@@ -219,7 +220,7 @@ func (p *Parts) checkCAs(ctx context.Context) error {
 // apiConfig is what the REST API needs.
 func (p *Parts) apiConfig(checks []check) api.Config {
 	return api.Config{
-		BaseURL: p.baseURL(), AgentURL: p.Settings.AgentAddress(), Version: p.Version, Catalog: p.Catalog, Auth: p.Auth, Store: p.Store, Authority: p.Authority,
+		BaseURL: p.baseURL(), AgentURL: p.Settings.AgentAddress(), Version: p.Version, Catalog: p.Catalog, Auth: p.Auth, Store: p.Store, Figures: p.Figures, Authority: p.Authority,
 		Issuer: p.Issuer, Revoker: p.Revoker, Now: p.Now, Random: p.Random, Logger: p.Logger,
 		Ready: func(ctx context.Context) []string { return failures(ctx, checks) },
 	}

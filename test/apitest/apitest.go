@@ -26,6 +26,7 @@ import (
 	"github.com/certloom/certloom/internal/auth"
 	"github.com/certloom/certloom/internal/catalog"
 	"github.com/certloom/certloom/internal/csr"
+	"github.com/certloom/certloom/internal/figures"
 	"github.com/certloom/certloom/internal/issue"
 	"github.com/certloom/certloom/internal/keys"
 	"github.com/certloom/certloom/internal/pki"
@@ -149,7 +150,7 @@ func (w *World) assemble(t testing.TB) {
 		Now: now, Random: rand.Reader, Registerer: registry,
 	}))
 	server := must[*api.Server](t)(api.New(api.Config{
-		BaseURL: w.BaseURL, AgentURL: "https://ca.example:8444", Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Authority: w.Authority,
+		BaseURL: w.BaseURL, AgentURL: "https://ca.example:8444", Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Figures: w.figures(t), Authority: w.Authority,
 		Issuer: w.Issuer, Revoker: w.Revoker, Now: now, Random: rand.Reader, Logger: logger,
 	}))
 	handler := server.Handler()
@@ -161,6 +162,23 @@ func (w *World) assemble(t testing.TB) {
 	w.Server.Config.ErrorLog = slog.NewLogLogger(logger.Handler(), slog.LevelError)
 	w.Server.StartTLS()
 	t.Cleanup(w.Server.Close)
+}
+
+// figures starts the task that takes them.
+func (w *World) figures(t testing.TB) *figures.Keeper {
+	t.Helper()
+	keeper := must[*figures.Keeper](t)(figures.New(figures.Config{
+		Store: w.Store, CAs: func() []*pki.CA { return w.Catalog.Snapshot().CAs() }, Now: w.Clock.Now,
+	}))
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := keeper.Run(ctx); err != nil {
+			t.Errorf("figures: %v", err)
+		}
+	})
+	t.Cleanup(func() { stop(); running.Wait() }) // before the store closes
+	return keeper
 }
 
 // System is who sets tests up.
