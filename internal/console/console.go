@@ -94,6 +94,9 @@ func (c *Console) routes() []route {
 	return slices.Concat(
 		c.doorRoutes(),
 		c.dashboardRoutes(),
+		c.inventoryRoutes(),
+		c.policyRoutes(),
+		c.authorityRoutes(),
 	)
 }
 

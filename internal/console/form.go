@@ -63,8 +63,11 @@ func (f *form) wrong(pointer, message string) {
 	f.errors[pointer] = message
 }
 
-// refused reports whether something is wrong.
-func (f *form) refused() bool { return len(f.errors) > 0 }
+// Refused reports whether something is wrong.
+func (f *form) Refused() bool { return len(f.errors) > 0 }
+
+// Value is what a hidden field holds.
+func (f *form) Value(pointer string) string { return f.value(pointer) }
 
 // render answers with the form's page: as refused if something is wrong. All fields must have been made.
 func (f *form) render(name string, view any) error {
@@ -76,7 +79,7 @@ func (f *form) render(name string, view any) error {
 			f.Rest = append(f.Rest, message)
 		}
 	}
-	if f.refused() {
+	if f.Refused() {
 		return f.visit.renderStatus(http.StatusUnprocessableEntity, name, view)
 	}
 	return f.visit.render(name, view)

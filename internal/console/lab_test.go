@@ -105,9 +105,14 @@ func (l *lab) do(t *testing.T, r *http.Request) *httptest.ResponseRecorder {
 // get opens a page as a browser without scripts does.
 func (l *lab) get(t *testing.T, path string) *httptest.ResponseRecorder {
 	t.Helper()
+	return l.do(t, l.request(t, path))
+}
+
+func (l *lab) request(t *testing.T, path string) *http.Request {
+	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody)
 	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	return l.do(t, r)
+	return r
 }
 
 // post sends a form from one of the console's own pages.
@@ -138,5 +143,5 @@ func (l *lab) page(t *testing.T, path string) string {
 var (
 	inlineStyle  = regexp.MustCompile(`<[^>]+ style=|<style`)
 	inlineScript = regexp.MustCompile(`<script>|<[^>]+ on[a-z]+=`)
-	missingText  = regexp.MustCompile(`>\s*[a-z]+\.[a-z-]+(\.[a-z-]+)*\s*<|%!|ZgotmplZ`)
+	missingText  = regexp.MustCompile(`>\s*(common|nav|[a-z]+form|profile|credential|inventory|certificate|authority|dashboard|signin|error)\.[a-z-]+(\.[a-z-]+)*\s*<|%!|ZgotmplZ`)
 )

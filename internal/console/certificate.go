@@ -1,0 +1,246 @@
+package console
+
+import (
+	"html/template"
+	"net/url"
+	"strings"
+
+	"github.com/certloom/certloom/internal/apiv1"
+	"github.com/certloom/certloom/internal/auth"
+)
+
+// certificatesView is the inventory by certificate, newest first.
+type certificatesView struct {
+	Tabs                                   []tab
+	Fields                                 []field
+	Rows                                   []certificateRow
+	Filtered                               bool
+	Self, Next, First, CSV, JSONL, Archive string
+}
+
+type certificateRow struct {
+	Serial, Short, Path    string
+	Identity, IdentityPath string
+	Status, Text           string
+	Left                   string
+	Bar                    template.HTML
+	Profile, CA            string
+	Credential             string
+	Where                  string // cluster and Pod
+	Issued, Ends           stamp
+}
+
+func (v *visit) certificateRow(c *apiv1.Certificate) certificateRow {
+	row := certificateRow{
+		Serial: c.Serial, Short: c.Serial[:min(12, len(c.Serial))] + "…", Path: "/inventory/certificates/" + url.PathEscape(c.Serial),
+		Identity: c.Identity, IdentityPath: identityPath(c.Identity), Status: c.Status, Text: v.text("inventory.status." + c.Status),
+		Profile: c.Profile, CA: c.IssuingCA, Credential: c.CredentialName, Issued: v.stamp(c.IssuedAt), Ends: v.stamp(c.NotAfter),
+	}
+	if w := c.Workload; w != nil {
+		row.Where = strings.Trim(w.Cluster+" · "+w.Pod, " ·")
+	}
+	row.Left, row.Bar = v.timeLeft(c.NotBefore, c.NotAfter, !c.RevokedAt.IsZero(), toneOf(c.Status))
+	return row
+}
+
+// certificateQuery is what the page's address selects.
+func (v *visit) certificateQuery() apiv1.CertificateQuery {
+	q := apiv1.CertificateQuery{
+		Status: v.query("status"), Profile: v.query("profile"), Credential: v.query("credential"), Cluster: v.query("cluster"), Namespace: v.query("namespace"),
+		After: v.query("after"), Limit: inventoryPage,
+	}
+	typed := strings.TrimSpace(v.query("q"))
+	switch digits := strings.ReplaceAll(typed, ":", ""); {
+	case typed == "":
+	case len(digits) == 64 && hexadecimal(digits):
+		q.Fingerprint = strings.ToLower(digits)
+	case strings.Contains(typed, ":") || strings.Contains(typed, ".") || strings.Contains(typed, "*"):
+		q.Identity = prefix(typed)
+	default:
+		q.Namespace = typed
+	}
+	return q
+}
+
+func hexadecimal(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) }) < 0
+}
+
+func (c *Console) certificates(v *visit) error {
+	q := v.certificateQuery()
+	list, err := v.api.Certificates(v.ctx(), q)
+	if err != nil {
+		return err
+	}
+	view := certificatesView{
+		Tabs: v.inventoryTabs("certificates"), Self: v.r.URL.RequestURI(), Filtered: v.r.URL.RawQuery != "",
+	}
+	for i := range list.Items {
+		view.Rows = append(view.Rows, v.certificateRow(&list.Items[i]))
+	}
+	view.First, view.Next = v.pages(list.Next)
+	if v.htmx() {
+		return v.fragment("certificates", "rows", view)
+	}
+	if view.Fields, err = v.inventoryFilters([]string{"valid", "renewal-due", "expired", "revoked"}); err != nil {
+		return err
+	}
+	export := func(format string) string {
+		query := v.r.URL.Query()
+		query.Del("after")
+		query.Set("format", format)
+		return "/inventory/export?" + query.Encode()
+	}
+	view.CSV, view.JSONL, view.Archive = export("csv"), export("json"), export("pem")
+	return v.render("certificates", view)
+}
+
+// exportCertificates hands on the API's export of what the list selects.
+func (c *Console) exportCertificates(v *visit) error {
+	format := v.query("format")
+	q := v.certificateQuery()
+	query := url.Values{"format": {format}}
+	for name, value := range map[string]string{
+		"identity": q.Identity, "namespace": q.Namespace, "profile": q.Profile, "status": q.Status, "fingerprint": q.Fingerprint,
+		"credential": q.Credential, "cluster": q.Cluster,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	return v.pass("/certificates/export?"+query.Encode(), "certificates."+format)
+}
+
+// certificateView is the page of one certificate, for the owner of a service.
+type certificateView struct {
+	certificateRow
+	Names     []fact
+	Validity  []fact
+	Asked     []fact // who asked, and where it went
+	Technical []fact
+	Chain     []chainLink
+	PEM       string
+	Download  string
+	ChainFile string
+	Revoke    string
+	RevokedAt stamp
+	Reason    string
+}
+
+// chainLink is one certificate of a chain, from the leaf up.
+type chainLink struct{ Name, Path, Kind string }
+
+func (c *Console) certificate(v *visit) error {
+	certificate, err := v.api.Certificate(v.ctx(), v.r.PathValue("serial"))
+	if err != nil {
+		return err
+	}
+	view := certificateView{certificateRow: v.certificateRow(certificate), PEM: certificate.PEM, RevokedAt: v.stamp(certificate.RevokedAt), Reason: certificate.RevocationReason}
+	view.Download, view.ChainFile = view.Path+"/pem", view.Path+"/pem?chain=true"
+	if certificate.RevokedAt.IsZero() && v.may(auth.Write) && certificate.Status != "expired" {
+		view.Revoke = view.Path + "/revoke"
+	}
+	requested := certificate.Requested
+	if requested == "" {
+		requested = v.text("certificate.requested.none")
+	}
+	view.Validity = []fact{
+		{v.text("certificate.requested"), requested}, {v.text("certificate.granted"), certificate.Granted},
+		{v.text("certificate.notBefore"), v.stamp(certificate.NotBefore).Text + " UTC"}, {v.text("certificate.notAfter"), v.stamp(certificate.NotAfter).Text + " UTC"},
+		{v.text("certificate.renewAt"), v.stamp(certificate.RenewAt).Text + " UTC"},
+	}
+	for _, uri := range certificate.Names.URIs {
+		view.Names = append(view.Names, fact{"URI", uri})
+	}
+	for _, name := range certificate.Names.DNS {
+		view.Names = append(view.Names, fact{"DNS", name})
+	}
+	for _, address := range certificate.Names.IPs {
+		view.Names = append(view.Names, fact{"IP", address})
+	}
+	view.Asked = v.askedFor(certificate)
+	view.Technical = []fact{
+		{v.text("certificate.serial"), certificate.Serial}, {v.text("common.fingerprint"), pairs(certificate.Fingerprint)},
+		{v.text("certificate.key"), certificate.KeyAlgorithm}, {v.text("certificate.signature"), certificate.SignatureAlgorithm},
+	}
+	if view.Chain, err = v.chainOf(certificate); err != nil {
+		return err
+	}
+	return v.render("certificate", view)
+}
+
+// askedFor is who asked for a certificate, as far as is known.
+func (v *visit) askedFor(c *apiv1.Certificate) []fact {
+	w := c.Workload
+	if w == nil {
+		w = &apiv1.Workload{}
+	}
+	var known []fact
+	for _, f := range []fact{
+		{v.text("inventory.profile"), c.Profile}, {v.text("certificate.credential"), c.CredentialName}, {v.text("credential.keyId"), c.Credential},
+		{v.text("certificate.account"), c.Account}, {v.text("certificate.order"), c.Order}, {v.text("certificate.address"), c.Address},
+		{v.text("certificate.userAgent"), c.UserAgent}, {v.text("certificate.cluster"), w.Cluster}, {v.text("certificate.pod"), w.Pod},
+		{v.text("certificate.node"), w.Node}, {v.text("certificate.impersonated"), w.ImpersonatedBy}, {v.text("certificate.presented"), w.Presented},
+		{v.text("certificate.replaces"), c.Replaces},
+	} {
+		if f.Value != "" {
+			known = append(known, f)
+		}
+	}
+	return known
+}
+
+// chainOf walks from a certificate's issuing CA up to the root, as far as the CAs are here.
+func (v *visit) chainOf(c *apiv1.Certificate) ([]chainLink, error) {
+	links := []chainLink{{Name: c.Identity, Kind: v.text("certificate.leaf")}}
+	list, err := v.api.CAs(v.ctx())
+	if err != nil {
+		return nil, err
+	}
+	cas := make(map[string]*apiv1.CA)
+	for i := range list.Items {
+		cas[list.Items[i].Name] = &list.Items[i]
+	}
+	for name := c.IssuingCA; len(links) <= len(cas); {
+		ca, ok := cas[name]
+		if !ok {
+			break
+		}
+		links = append(links, chainLink{ca.Name, authorityPath(ca.Name), v.text("common.kind." + ca.Kind)})
+		name = ca.Parent
+	}
+	return links, nil
+}
+
+func (c *Console) certificatePEM(v *visit) error {
+	serial := v.r.PathValue("serial")
+	path := "/certificates/" + url.PathEscape(serial) + "/pem"
+	if v.query("chain") == "true" {
+		return v.pass(path+"?chain=true", serial+"-chain.pem")
+	}
+	return v.pass(path, serial+".pem")
+}
+
+func (c *Console) revokeCertificateForm(v *visit) error { return v.showRevoke(v.newForm(nil)) }
+
+func (v *visit) showRevoke(f *form) error {
+	back := "/inventory/certificates/" + url.PathEscape(v.r.PathValue("serial"))
+	reason := f.choice("radio", "/reason", "certificate.reason", v.options("certificate.reason.", "unspecified", "keyCompromise", "superseded", "cessationOfOperation", "affiliationChanged", "privilegeWithdrawn"))
+	reason.Required = true
+	return f.render("confirm", confirmView{
+		Form: f, Question: v.text("certificate.revoke.question"), Means: v.text("certificate.revoke.means"), Button: v.text("credential.revoke"),
+		Action: back + "/revoke", Back: back, Reason: &reason,
+	})
+}
+
+func (c *Console) revokeCertificate(v *visit) error {
+	f := v.newForm(nil)
+	revoked, err := v.api.RevokeCertificate(v.ctx(), v.r.PathValue("serial"), apiv1.RevokeCertificate{Reason: f.value("/reason")})
+	if err != nil {
+		if err := f.refuse(err); err != nil {
+			return err
+		}
+		return v.showRevoke(f)
+	}
+	return v.done("/inventory/certificates/"+url.PathEscape(revoked.Serial), "certificate.revoked")
+}
