@@ -88,7 +88,7 @@ func (h Histogram) Draw() template.HTML {
 	step := whole / float64(max(len(h.Classes), 1))
 	for i, c := range h.Classes {
 		left, middle := step*float64(i), percent(step*(float64(i)+0.5))
-		d.link(c.Href)
+		d.link(c.Href, h.ID, i)
 		d.put(`<g class="class"><title>%s</title>`, c.note())
 		d.put(`<rect class="strip" x="%s" y="0" width="%s" height="%s"/>`, percent(left), percent(step), px(base+axisHeight))
 		if tall := height * share(float64(c.Count), float64(most)) / whole; c.Count > 0 {
@@ -121,12 +121,12 @@ func (p Parts) Draw() template.HTML {
 	var d drawing
 	d.open(p.Label, "chart-parts", partsHeight, anyLink(p.Classes))
 	d.put(`<rect class="track" width="100%%" height="%d" rx="3"/>`, partsHeight)
-	for _, c := range p.Classes {
+	for i, c := range p.Classes {
 		if c.Count <= 0 {
 			continue
 		}
 		width := share(float64(c.Count), float64(total))
-		d.link(c.Href)
+		d.link(c.Href, p.ID, i)
 		d.put(`<rect class="fill part %s" x="%s" width="%s" height="%d"><title>%s</title></rect>`, c.Tone,
 			percent(at), percent(width), partsHeight, c.note())
 		d.unlink(c.Href)

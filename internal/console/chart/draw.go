@@ -89,10 +89,11 @@ func (d *drawing) rule(y float64, class string) {
 	d.put(`<line x1="0" x2="100%%" y1="%s" y2="%s" class="%s"/>`, px(y), px(y), class)
 }
 
-// link begins what leads to a page, when there is one. The caller ends it with unlink.
-func (d *drawing) link(href string) {
+// link begins what leads to a page, when there is one; the caller ends it with unlink. Its identifier is made of the
+// picture's and a number, so that a picture that is drawn anew keeps the focus where it was.
+func (d *drawing) link(href, picture string, n int) {
 	if href != "" {
-		d.put(`<a href="%s">`, href)
+		d.put(`<a href="%s" id="%s-%d">`, href, picture, n)
 	}
 }
 

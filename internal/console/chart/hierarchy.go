@@ -146,7 +146,9 @@ func (d *drawing) under(n Node, left, top int) int {
 
 // box draws one box.
 func (d *drawing) box(n Node, x, y int) {
-	d.link(n.Href)
+	if n.Href != "" {
+		d.put(`<a href="%s">`, n.Href)
+	}
 	d.put(`<g class="box"><title>%s</title>`, n.Name)
 	d.put(`<rect class="frame" x="%d" y="%d" width="%d" height="%d" rx="6"/>`, x, y, boxWidth, boxHeight)
 	d.put(`<rect class="fill %s" x="%d" y="%d" width="4" height="%d" rx="2"/>`, n.Tone, x, y, boxHeight)

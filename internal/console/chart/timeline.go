@@ -57,7 +57,9 @@ func (t Timeline) Draw() template.HTML {
 		d.text("50%", base/2+spanText/2, "middle", "empty", t.Empty)
 	}
 	for i, s := range t.Spans {
+		d.link(s.Href, t.ID, i)
 		s.draw(&d, a, float64(nowRoom+i*spanRow))
+		d.unlink(s.Href)
 	}
 	d.rule(base, "axis")
 	if a.to.After(a.from) {
@@ -85,7 +87,6 @@ func (t Timeline) now(d *drawing, a axis, base float64) {
 
 func (s Span) draw(d *drawing, a axis, top float64) {
 	from, to := a.at(s.From), a.at(s.To)
-	d.link(s.Href)
 	d.put(`<g class="class"><title>%s</title>`, s.Note)
 	d.put(`<rect class="strip" x="0" y="%s" width="100%%" height="%d"/>`, px(top), spanRow)
 	// The name begins where the bar does, or ends there where it would not fit.
@@ -105,5 +106,4 @@ func (s Span) draw(d *drawing, a axis, top float64) {
 		d.put(`<rect class="mark" x="%s" y="%s" width="2" height="%d"/>`, percent(a.at(s.Mark)), px(top+spanTop), spanThick)
 	}
 	d.put(`</g>`)
-	d.unlink(s.Href)
 }

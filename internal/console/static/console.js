@@ -36,3 +36,13 @@ document.addEventListener("htmx:responseError", (event) => {
   const target = event.detail.xhr.getResponseHeader("HX-Redirect");
   if (target) location.href = target;
 });
+
+// Parts that refresh themselves do not while nobody looks, nor while somebody reads in them: what is opened would close,
+// and what is marked would be lost.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const part = event.target.closest?.("[data-refresh]");
+  if (!part || event.target !== part) return;
+  const marked = document.getSelection();
+  const reading = part.querySelector("details[open]") || (marked && !marked.isCollapsed && part.contains(marked.anchorNode));
+  if (document.hidden || reading) event.preventDefault();
+});
