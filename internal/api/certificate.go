@@ -64,6 +64,7 @@ func (s *Server) certificateRoutes() {
 
 // CertificateQuery are the parameters that select certificates.
 type CertificateQuery struct {
+	Text          string    `query:"q" doc:"What a person types: parts of the identity's name, the beginning of a Pod's or a cluster's name, or a serial or SHA-256 fingerprint in hexadecimal." maxLength:"200"`
 	Identity      string    `query:"identity" doc:"SPIFFE ID, DNS name or address; a prefix when it ends with *." maxLength:"2048"`
 	TrustDomain   string    `query:"trustDomain" maxLength:"255"`
 	Namespace     string    `query:"namespace" maxLength:"253"`
@@ -71,7 +72,7 @@ type CertificateQuery struct {
 	IssuingCA     string    `query:"issuingCa" doc:"Name or identifier of the CA." maxLength:"100"`
 	Credential    string    `query:"credential" doc:"KID of the EAB credential." maxLength:"100"`
 	Account       string    `query:"account" doc:"ACME account." maxLength:"100"`
-	Cluster       string    `query:"cluster" doc:"Cluster of the agent that asked." maxLength:"63"`
+	Cluster       string    `query:"cluster" doc:"Cluster of the agent that asked; a prefix when it ends with *." maxLength:"64"`
 	Pod           string    `query:"pod" doc:"Name of the Pod that it went to; a prefix when it ends with *." maxLength:"254"`
 	Status        string    `query:"status" enum:"valid,renewal-due,expired,revoked"`
 	Fingerprint   string    `query:"fingerprint" doc:"SHA-256, hexadecimal; colons are allowed." maxLength:"100"`
@@ -89,7 +90,7 @@ type PageQuery struct {
 func (q *CertificateQuery) filter(ctx context.Context, view *catalog.Snapshot) (pki.CertificateFilter, error) {
 	var found findings
 	filter := pki.CertificateFilter{
-		Sees: auth.PrincipalOf(ctx).Sees, Identity: q.Identity, TrustDomain: q.TrustDomain, Namespace: q.Namespace, CredentialID: pki.CredentialID(q.Credential),
+		Sees: auth.PrincipalOf(ctx).Sees, Text: q.Text, Identity: q.Identity, TrustDomain: q.TrustDomain, Namespace: q.Namespace, CredentialID: pki.CredentialID(q.Credential),
 		AccountID: pki.AccountID(q.Account), Cluster: q.Cluster, Pod: q.Pod,
 		Status: pki.CertificateStatus(q.Status), IssuedAfter: q.IssuedAfter, ExpiresBefore: q.ExpiresBefore,
 	}

@@ -24,17 +24,19 @@ func (s *Server) identityRoutes() {
 }
 
 func (s *Server) listIdentities(ctx context.Context, in *struct {
+	Text        string `query:"q" doc:"What a person types: parts of the name, the beginning of the cluster's name, or the serial or SHA-256 fingerprint of one of its certificates in hexadecimal." maxLength:"200"`
 	Name        string `query:"name" doc:"SPIFFE ID, DNS name or address; a prefix when it ends with *." maxLength:"2048"`
 	TrustDomain string `query:"trustDomain" maxLength:"255"`
 	Namespace   string `query:"namespace" maxLength:"253"`
 	Profile     string `query:"profile" doc:"Name or identifier of the profile." maxLength:"100"`
+	Cluster     string `query:"cluster" doc:"Cluster that the newest certificate went to." maxLength:"63"`
 	Status      string `query:"status" enum:"ok,renewal-due,lapsing,lapsed"`
 	PageQuery
 },
 ) (*output[apiv1.Page[apiv1.Identity]], error) {
 	view := s.config.Catalog.Snapshot()
 	filter := pki.IdentityFilter{
-		Sees: auth.PrincipalOf(ctx).Sees, Name: in.Name, TrustDomain: in.TrustDomain, Namespace: in.Namespace, Status: pki.IdentityStatus(in.Status),
+		Sees: auth.PrincipalOf(ctx).Sees, Text: in.Text, Cluster: in.Cluster, Name: in.Name, TrustDomain: in.TrustDomain, Namespace: in.Namespace, Status: pki.IdentityStatus(in.Status),
 		After: in.After, Limit: in.Limit,
 	}
 	if in.Profile != "" {
@@ -54,7 +56,7 @@ func (s *Server) listIdentities(ctx context.Context, in *struct {
 		page.Items = append(page.Items, wireIdentity(view, &identities[i], now))
 	}
 	if len(identities) == in.Limit {
-		page.Next = identities[len(identities)-1].Name
+		page.Next = identities[len(identities)-1].Cursor
 	}
 	return answer(page), nil
 }
@@ -62,7 +64,7 @@ func (s *Server) listIdentities(ctx context.Context, in *struct {
 func wireIdentity(view *catalog.Snapshot, i *pki.Identity, now time.Time) apiv1.Identity {
 	return apiv1.Identity{
 		Name: i.Name, Status: string(i.Status(now)), TrustDomain: i.TrustDomain, Namespace: i.Namespace,
-		ServiceAccount: i.ServiceAccount, Profile: profileName(view, i.ProfileID), NewestSerial: string(i.Newest),
+		ServiceAccount: i.ServiceAccount, Cluster: i.Cluster, Profile: profileName(view, i.ProfileID), NewestSerial: string(i.Newest),
 		NotBefore: utc(i.NotBefore), NotAfter: utc(i.NotAfter), RevokedAt: utc(i.RevokedAt), Certificates: i.Certificates,
 		FirstIssuedAt: utc(i.FirstIssuedAt), LastIssuedAt: utc(i.LastIssuedAt),
 	}

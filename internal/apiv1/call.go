@@ -163,7 +163,7 @@ func (c *Client) RevokeCredential(ctx context.Context, keyID string) (*Credentia
 }
 
 func (q CertificateQuery) values() query {
-	return query{}.text("identity", q.Identity).text("trustDomain", q.TrustDomain).text("namespace", q.Namespace).
+	return query{}.text("q", q.Text).text("identity", q.Identity).text("trustDomain", q.TrustDomain).text("namespace", q.Namespace).
 		text("profile", q.Profile).text("issuingCa", q.IssuingCA).text("credential", q.Credential).text("account", q.Account).
 		text("cluster", q.Cluster).text("pod", q.Pod).
 		text("status", q.Status).text("fingerprint", q.Fingerprint).time("issuedAfter", q.IssuedAfter).
@@ -220,7 +220,7 @@ func (c *Client) ExportCertificates(ctx context.Context, format string, q Certif
 
 // Identities lists identities by name.
 func (c *Client) Identities(ctx context.Context, q IdentityQuery) (*Page[Identity], error) {
-	values := query{}.text("name", q.Name).text("trustDomain", q.TrustDomain).text("namespace", q.Namespace).
+	values := query{}.text("q", q.Text).text("cluster", q.Cluster).text("name", q.Name).text("trustDomain", q.TrustDomain).text("namespace", q.Namespace).
 		text("profile", q.Profile).text("status", q.Status).text("after", q.After).number("limit", q.Limit)
 	return get[Page[Identity]](ctx, c, "/identities", values)
 }

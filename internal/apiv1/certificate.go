@@ -72,6 +72,7 @@ type RevokeCertificate struct {
 
 // CertificateQuery selects certificates. Members that are empty do not select.
 type CertificateQuery struct {
+	Text          string // what a person types
 	Identity      string
 	TrustDomain   string
 	Namespace     string
@@ -96,6 +97,7 @@ type Identity struct {
 	TrustDomain    string    `json:"trustDomain,omitempty"`
 	Namespace      string    `json:"namespace,omitempty"`
 	ServiceAccount string    `json:"serviceAccount,omitempty"`
+	Cluster        string    `json:"cluster,omitempty" doc:"That the newest certificate went to, when an agent asked for it."`
 	Profile        string    `json:"profile" doc:"Of the newest certificate."`
 	NewestSerial   string    `json:"newestSerial"`
 	NotBefore      time.Time `json:"notBefore" doc:"Of the newest certificate."`
@@ -108,6 +110,8 @@ type Identity struct {
 
 // IdentityQuery selects identities. Members that are empty do not select.
 type IdentityQuery struct {
+	Text        string // what a person types
+	Cluster     string
 	Name        string
 	TrustDomain string
 	Namespace   string

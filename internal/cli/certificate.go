@@ -35,6 +35,7 @@ type certificateFilter struct {
 
 func (f *certificateFilter) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	flags.StringVar(&f.query.Text, "search", "", "part of the identity's name, beginning of a Pod's or cluster's name, serial or fingerprint")
 	flags.StringVar(&f.query.Identity, "identity", "", "SPIFFE ID, DNS name or address; a prefix when it ends with *")
 	flags.StringVar(&f.query.TrustDomain, "trust-domain", "", "trust domain of the SPIFFE ID")
 	flags.StringVar(&f.query.Namespace, "namespace", "", "namespace of the SPIFFE ID")

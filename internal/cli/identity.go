@@ -24,6 +24,7 @@ certificate: ok, renewal-due (past half of its life), lapsing (past three quarte
 lapsed (expired or revoked).`,
 		Example: `  certloom identity list
   certloom identity list --status lapsing
+  certloom identity list --search checkout
   certloom identity list --namespace payments --limit 0 -o json`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,10 +52,12 @@ lapsed (expired or revoked).`,
 		},
 	}
 	flags := cmd.Flags()
+	flags.StringVar(&query.Text, "search", "", "part of the name, beginning of the cluster's name, or serial or fingerprint of a certificate")
 	flags.StringVar(&query.Name, "name", "", "SPIFFE ID, DNS name or address; a prefix when it ends with *")
 	flags.StringVar(&query.Status, "status", "", "ok, renewal-due, lapsing or lapsed")
 	flags.StringVar(&query.TrustDomain, "trust-domain", "", "trust domain of the SPIFFE ID")
 	flags.StringVar(&query.Namespace, "namespace", "", "namespace of the SPIFFE ID")
+	flags.StringVar(&query.Cluster, "cluster", "", "cluster that the newest certificate went to")
 	flags.StringVar(&query.Profile, "profile", "", "name of the profile of the newest certificate")
 	limitFlag(cmd, &limit)
 	return cmd
@@ -82,6 +85,7 @@ func (a *app) identityGet() *cobra.Command {
 					field{"Trust domain", i.TrustDomain},
 					field{"Namespace", i.Namespace},
 					field{"Service account", i.ServiceAccount},
+					field{"Cluster", i.Cluster},
 					field{"Profile", i.Profile},
 					field{"Newest serial", i.NewestSerial},
 					field{"Not before", a.moment(i.NotBefore)},

@@ -8,6 +8,7 @@ type CertificateFilter struct {
 	// Sees limits the answer to identities that a pattern names: exactly, or by their beginning when it ends with "*".
 	// nil: every identity; a list without any pattern: none.
 	Sees          []string
+	Text          string // what a person types: parts of names, a Pod or cluster, a serial or fingerprint (docs/design/inventory.md)
 	Identity      string // exact, or a prefix when it ends with "*"
 	TrustDomain   string
 	Namespace     string
@@ -25,15 +26,17 @@ type CertificateFilter struct {
 	Limit         int    // 1 to 1000
 }
 
-// IdentityFilter selects identities. Answers are ordered by name.
+// IdentityFilter selects identities. Answers are ordered by name; those that a text finds, by what it has found.
 type IdentityFilter struct {
 	Sees        []string // as in CertificateFilter
+	Text        string   // as in CertificateFilter, but for Pods
 	Name        string   // exact, or a prefix when it ends with "*"
 	TrustDomain string
 	Namespace   string
 	ProfileID   ProfileID
 	Status      IdentityStatus
-	After       string // cursor: answers come after this name
+	Cluster     string // of the newest certificate
+	After       string // cursor: answers come after the identity with this Cursor
 	Limit       int    // 1 to 1000
 }
 

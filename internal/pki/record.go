@@ -209,6 +209,7 @@ type Identity struct {
 	TrustDomain    string // of a SPIFFE ID
 	Namespace      string
 	ServiceAccount string
+	Cluster        string    // that the newest certificate went to, when an agent asked for it
 	ProfileID      ProfileID // of the newest certificate
 	Newest         Serial
 	NotBefore      time.Time // of the newest certificate
@@ -217,6 +218,7 @@ type Identity struct {
 	Certificates   int64     // issued so far
 	FirstIssuedAt  time.Time
 	LastIssuedAt   time.Time
+	Cursor         string // in a list: where it goes on behind this identity
 }
 
 // lapsingShare is the part of a certificate's life, in percent, after which its identity is said to be lapsing.

@@ -91,6 +91,7 @@ func (s *Server) addTasks(
 	s.tasks.Add("figures", p.Figures.Run)
 	s.tasks.Add("ring keys", p.keepRing(ring))
 	s.tasks.Add("nonce cleaning", p.cleanNonces)
+	s.tasks.Add("index of identities", p.indexIdentities)
 	s.tasks.Add("own certificate", own.Run)
 	s.tasks.Add("acme", acmeServer.Run)
 	s.tasks.Add("health listener", serve(s.listeners.Health, healthHandler(checks, p.Registry, p.Settings.Debug.Pprof), nil, p.Logger))

@@ -37,6 +37,29 @@ func (p *Parts) cleanNonces(ctx context.Context) error {
 	}
 }
 
+// indexSweep is how often identities are looked for that an older replica has stored without words to find them by.
+const indexSweep = 10 * time.Minute
+
+// indexIdentities makes the words of identities that were stored by a version that made none.
+func (p *Parts) indexIdentities(ctx context.Context) error {
+	ticker := time.NewTicker(indexSweep)
+	defer ticker.Stop()
+	for {
+		n, err := p.Store.IndexIdentities(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			p.Logger.WarnContext(ctx, "identities not indexed for searches", telemetry.KeyError, err)
+		case n > 0:
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
 // canIssue reports whether a CA may sign leaves now.
 func canIssue(ca *pki.CA) bool {
 	return ca.Kind == pki.IssuingCA && ca.State == pki.Active && ca.Certificate != nil

@@ -8,22 +8,32 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 )
 
 // identitySelect selects whole identities; scanIdentity reads them. CROSS JOIN as in certificateSelect.
 const (
 	identitySelect = `SELECT i.name, s.profile_id, c.serial, i.not_before, i.not_after, i.revoked_at, i.certificates,
-	i.first_issued_at, i.last_issued_at
+	i.first_issued_at, i.last_issued_at, i.cluster
 	FROM identity i CROSS JOIN source s CROSS JOIN certificate c`
 	identityJoin = `s.id = i.source_id AND c.id = i.newest`
 )
 
-func scanIdentity(r row) (pki.Identity, error) {
+func scanIdentity(r row) (pki.Identity, error) { return scanIdentityBehind(r) }
+
+// scanIdentityWithID reads an identity whose ID was selected before it.
+func scanIdentityWithID(r row) (id int64, i pki.Identity, err error) {
+	i, err = scanIdentityBehind(r, &id)
+	return id, i, err
+}
+
+func scanIdentityBehind(r row, before ...any) (pki.Identity, error) {
 	var i pki.Identity
 	var serial []byte
 	var notBefore, notAfter, revoked, first, last int64
-	err := r.Scan(&i.Name, &i.ProfileID, &serial, &notBefore, &notAfter, &revoked, &i.Certificates, &first, &last)
+	err := r.Scan(append(before, &i.Name, &i.ProfileID, &serial, &notBefore, &notAfter, &revoked, &i.Certificates, &first, &last,
+		&i.Cluster)...)
 	if err != nil {
 		return pki.Identity{}, err
 	}
@@ -60,34 +70,62 @@ func (s *Store) VisibleIdentity(ctx context.Context, name string, sees []string)
 	return &i, nil
 }
 
+// scanListed reads an identity of a list in the order of names.
+func scanListed(r row) (pki.Identity, error) {
+	i, err := scanIdentity(r)
+	i.Cursor = i.Name
+	return i, err
+}
+
 // identitySearch is one search under way.
 type identitySearch struct {
 	store  *Store
 	filter pki.IdentityFilter
+	ranges []nameRange
+	text   text
+	ids    []int64 // identities that a serial or fingerprint has led to; empty: the text is not one
 	now    time.Time
 	limit  int
 	found  []pki.Identity
 }
 
-// Identities returns identities, ordered by name.
+// Identities returns identities, ordered by name; those that a text finds, by what it has found.
 func (s *Store) Identities(ctx context.Context, filter pki.IdentityFilter, now time.Time) ([]pki.Identity, error) {
 	ranges, err := s.nameRanges(ctx, filter.Name, filter.TrustDomain, filter.Namespace, filter.Sees)
 	if err != nil {
 		return nil, s.readError("read namespaces", err)
 	}
-	q := &identitySearch{store: s, filter: filter, now: now, limit: bounded(filter.Limit)}
+	if len(ranges) == 0 {
+		return nil, nil
+	}
+	q := &identitySearch{
+		store: s, filter: filter, ranges: ranges, text: parseText(filter.Text), now: now, limit: bounded(filter.Limit),
+	}
+	if q.text.empty() {
+		err = q.byName(ctx, ranges)
+	} else {
+		err = q.byText(ctx)
+	}
+	if _, refused := errors.AsType[*fault.Error](err); refused {
+		return nil, err
+	}
+	return q.found, s.readError("read identities", err)
+}
+
+// byName finds identities in the order of their names.
+func (q *identitySearch) byName(ctx context.Context, ranges []nameRange) error {
 	for _, within := range ranges {
-		if filter.After >= within.low {
-			within.low = filter.After + " " // no name ends with a space, nor sorts between the two
+		if q.filter.After >= within.low {
+			within.low = q.filter.After + " " // no name ends with a space, nor sorts between the two
 		}
 		if err := q.run(ctx, within); err != nil {
-			return nil, s.readError("read identities", err)
+			return err
 		}
 		if len(q.found) >= q.limit {
 			break
 		}
 	}
-	return q.found, nil
+	return nil
 }
 
 // run finds the filter's identities of one range of names. It walks through them in order; when a status is rare among
@@ -122,9 +160,16 @@ func (q *identitySearch) run(ctx context.Context, within nameRange) error {
 	return q.sort(ctx, rest, dates)
 }
 
-func (q *identitySearch) conditions(within nameRange) *where {
+func (q *identitySearch) conditions(within []nameRange) *where {
 	w := &where{conditions: []string{identityJoin}}
-	within.conditions(w)
+	rangeConditions(w, within)
+	w.equal("i.cluster", q.filter.Cluster)
+	switch {
+	case len(q.ids) > 0:
+		w.in("i.id", q.ids)
+	case !q.text.empty():
+		q.text.identityConditions(w)
+	}
 	if q.filter.ProfileID != "" {
 		w.add("s.profile_id = ?", string(q.filter.ProfileID))
 	}
@@ -133,9 +178,9 @@ func (q *identitySearch) conditions(within nameRange) *where {
 }
 
 func (q *identitySearch) walk(ctx context.Context, within nameRange) error {
-	query, args := q.conditions(within).build(identitySelect, "i.name", q.limit-len(q.found))
+	query, args := q.conditions([]nameRange{within}).build(identitySelect, "i.name", q.limit-len(q.found))
 	rows, err := q.store.queryOnce(ctx, query, args...)
-	more, err := collect(rows, err, scanIdentity)
+	more, err := collect(rows, err, scanListed)
 	q.found = append(q.found, more...)
 	return err
 }
@@ -143,11 +188,11 @@ func (q *identitySearch) walk(ctx context.Context, within nameRange) error {
 // sort finds identities by dates. The empty string makes SQLite sort what the index on dates finds, instead of walking
 // through the names.
 func (q *identitySearch) sort(ctx context.Context, within nameRange, dates *datesCondition) error {
-	w := q.conditions(within)
+	w := q.conditions([]nameRange{within})
 	w.add(dates.text, dates.span)
 	query, args := w.build(identitySelect, "i.name || ''", q.limit-len(q.found))
 	rows, err := q.store.queryOnce(ctx, query, args...)
-	more, err := collect(rows, err, scanIdentity)
+	more, err := collect(rows, err, scanListed)
 	q.found = append(q.found, more...)
 	return err
 }

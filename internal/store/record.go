@@ -61,6 +61,9 @@ type identityState struct {
 	newest int64
 	added  int64
 	last   *record
+	// cluster is that of the newest certificate before; fresh says that this transaction has made the identity.
+	cluster string
+	fresh   bool
 }
 
 // recordAll stores the certificates of a batch with a few statements for all of them. Where one of them turns out to
@@ -88,6 +91,9 @@ func (t *tx) recordAll(ctx context.Context, ops []*operation) error {
 		return t.lose(ctx, records[0])
 	}
 	if err := t.updateIdentities(ctx, records); err != nil {
+		return err
+	}
+	if err := t.recordWords(ctx, records); err != nil {
 		return err
 	}
 	if err := t.countAll(ctx, issuedCounts(records)); err != nil {
@@ -248,7 +254,7 @@ func (t *tx) selectIdentities(ctx context.Context, states map[string]*identitySt
 			args[i] = name
 		}
 		rows, err := t.query(ctx, t.store().texts.identities[n], args...)
-		if err := scanIdentityStates(rows, err, states); err != nil {
+		if err := scanIdentityStates(rows, err, states, false); err != nil {
 			return fmt.Errorf("read identities: %w", err)
 		}
 		names = names[n:]
@@ -256,11 +262,11 @@ func (t *tx) selectIdentities(ctx context.Context, states map[string]*identitySt
 	return nil
 }
 
-func scanIdentityStates(rows *sql.Rows, err error, states map[string]*identityState) error {
+func scanIdentityStates(rows *sql.Rows, err error, states map[string]*identityState, fresh bool) error {
 	_, err = collect(rows, err, func(r row) (struct{}, error) {
 		var name string
-		var state identityState
-		if err := r.Scan(&state.id, &name, &state.newest); err != nil {
+		state := identityState{fresh: fresh}
+		if err := r.Scan(&state.id, &name, &state.newest, &state.cluster); err != nil {
 			return struct{}{}, err
 		}
 		states[name] = &state
@@ -272,8 +278,8 @@ func scanIdentityStates(rows *sql.Rows, err error, states map[string]*identitySt
 // claimIdentity inserts an identity without certificates, which this transaction will add.
 const (
 	claimIdentity = `INSERT INTO identity (name, newest, source_id, not_before, not_after, renew_at, lapsing_at, revoked_at,
-		certificates, first_issued_at, last_issued_at)`
-	claimWidth = 11
+		certificates, first_issued_at, last_issued_at, worded)`
+	claimWidth = 12
 )
 
 func (t *tx) claimIdentities(ctx context.Context, missing []*record, states map[string]*identityState) (int64, error) {
@@ -286,11 +292,11 @@ func (t *tx) claimIdentities(ctx context.Context, missing []*record, states map[
 		args := make([]any, 0, n*claimWidth)
 		for _, r := range rest[:n] {
 			args = append(args, r.certificate.Identity, int64(0), int64(0), int64(0), int64(0), int64(0), int64(0), int64(0),
-				int64(0), seconds(r.certificate.IssuedAt), int64(0))
+				int64(0), seconds(r.certificate.IssuedAt), int64(0), int64(1))
 		}
 		before := len(states) - countNil(states)
 		rows, err := t.query(ctx, t.store().texts.claimIdentities[n], args...)
-		if err := scanIdentityStates(rows, err, states); err != nil {
+		if err := scanIdentityStates(rows, err, states, true); err != nil {
 			return 0, fmt.Errorf("insert identities: %w", err)
 		}
 		t.wrote = true

@@ -49,6 +49,7 @@ type search struct {
 	store  *Store
 	filter pki.CertificateFilter
 	ranges []nameRange
+	text   text
 	now    time.Time
 	limit  int
 	where  *where // all of the filter but its cursor
@@ -71,9 +72,10 @@ func (s *Store) Certificates(ctx context.Context, filter pki.CertificateFilter, 
 		return nil, nil
 	}
 	q := &search{
-		store: s, filter: filter, ranges: ranges, now: now, limit: bounded(filter.Limit),
+		store: s, filter: filter, ranges: ranges, text: parseText(filter.Text), now: now, limit: bounded(filter.Limit),
 		where: certificateConditions(filter, ranges, now), before: math.MaxInt64,
 	}
+	q.text.certificateConditions(q.where)
 	if err := q.bound(ctx); err != nil {
 		return nil, s.readError("read cursor", err)
 	}
@@ -125,11 +127,20 @@ func (q *search) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if !q.text.empty() {
+		if few, err := q.byText(ctx); few || err != nil {
+			return err
+		}
+	}
 	switch {
 	case q.filter.Status == pki.CertificateRevoked:
 		return q.drain(ctx, q.revoked())
 	case q.filter.Pod != "" || q.filter.Cluster != "":
-		return q.byWorkload(ctx)
+		found, err := q.workloads(ctx, q.filter)
+		if err != nil {
+			return err
+		}
+		return q.drain(ctx, found)
 	case q.filter.ProfileID != "" || q.filter.CAID != "" || q.filter.CredentialID != "" || q.filter.AccountID != "":
 		return q.bySource(ctx)
 	case q.filter.Status != "" || !q.filter.ExpiresBefore.IsZero():
@@ -292,11 +303,7 @@ func (q *search) byDate(ctx context.Context) error {
 		return q.walkFromNewest(ctx, bottom, high)
 	}
 	slices.SortFunc(ids, func(a, b int64) int { return -compareInt(a, b) })
-	return q.drain(ctx, func(_ context.Context, n int) ([]int64, error) {
-		part := ids[:min(n, len(ids))]
-		ids = ids[len(part):]
-		return part, nil
-	})
+	return q.drain(ctx, listed(ids))
 }
 
 func compareInt(a, b int64) int {

@@ -28,6 +28,7 @@ type statementTexts struct {
 	identities       texts
 	claimIdentities  texts
 	updateIdentities texts
+	words            texts
 	chains           texts
 	questions        texts
 	counters         texts
@@ -38,10 +39,11 @@ func newStatementTexts(d *dialect) *statementTexts {
 		events: d.rowsText(`INSERT INTO event (`+eventColumns+`) VALUES `, eventWidth, ""),
 		certificates: d.rowsText(`INSERT INTO certificate (`+certificateColumns+`) VALUES `, certificateWidth,
 			` ON CONFLICT DO NOTHING`),
-		identities: d.listText(`SELECT id, name, newest FROM identity WHERE name IN `, ` ORDER BY name`+d.forUpdate),
+		identities: d.listText(`SELECT id, name, newest, cluster FROM identity WHERE name IN `, ` ORDER BY name`+d.forUpdate),
 		claimIdentities: d.rowsText(claimIdentity+` VALUES `, claimWidth,
-			` ON CONFLICT (name) DO NOTHING RETURNING id, name, newest`),
+			` ON CONFLICT (name) DO NOTHING RETURNING id, name, newest, ''`),
 		updateIdentities: d.rowsText(updateIdentity+` VALUES `, identityWidth, updateIdentityConflict),
+		words:            d.rowsText(insertWord+` VALUES `, wordWidth, insertedWord),
 		chains:           d.chainTexts(),
 		questions:        d.typedRowsText(questionHead, questionTypes(), questionTail),
 		counters:         d.rowsText(addCounter+` VALUES `, counterWidth, addCounterConflict),

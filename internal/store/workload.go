@@ -25,7 +25,8 @@ func decodeWorkload(raw string, into *pki.Workload) error {
 // workloadConditions are those of a filter by cluster and Pod. That the columns are not empty is said for the indexes.
 func workloadConditions(w *where, filter pki.CertificateFilter) {
 	if filter.Cluster != "" {
-		w.add("c.cluster = ? AND c.cluster <> ''", filter.Cluster)
+		w.prefix("c.cluster", filter.Cluster)
+		w.add("c.cluster <> ''")
 	}
 	if filter.Pod != "" {
 		w.prefix("c.pod", filter.Pod)
@@ -39,19 +40,19 @@ const runShift = 12
 // maxRuns is how many runs one query looks into. What they hold is sorted, so they must not be too many.
 const maxRuns = 16
 
-// byWorkload finds the certificates of a cluster or a Pod, looking into more and more runs at a time: what is frequent is
+// workloads finds the certificates of a filter's cluster or Pod, looking into more and more runs at a time: what is frequent is
 // found in the newest ones, and for what is rare there is little to sort.
-func (q *search) byWorkload(ctx context.Context) error {
+func (q *search) workloads(ctx context.Context, filter pki.CertificateFilter) (candidates, error) {
 	newest, err := scanned[int64](q.store.queryRow(ctx, `SELECT coalesce(max(id), 0) FROM certificate`))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	before, runs := min(q.before, newest+1), int64(1)
-	return q.drain(ctx, func(ctx context.Context, n int) ([]int64, error) {
+	return func(ctx context.Context, n int) ([]int64, error) {
 		for before > max(q.floor, 1) {
 			top := (before - 1) >> runShift
 			bottom := max(top-runs+1, q.floor>>runShift)
-			ids, err := q.inRuns(ctx, top, bottom, before, n)
+			ids, err := q.inRuns(ctx, filter, top, bottom, before, n)
 			if err != nil {
 				return nil, err
 			}
@@ -65,14 +66,14 @@ func (q *search) byWorkload(ctx context.Context) error {
 			}
 		}
 		return nil, nil
-	})
+	}, nil
 }
 
 // inRuns returns the newest certificates of the filter's cluster and Pod in some runs.
-func (q *search) inRuns(ctx context.Context, top, bottom, before int64, n int) ([]int64, error) {
+func (q *search) inRuns(ctx context.Context, filter pki.CertificateFilter, top, bottom, before int64, n int) ([]int64, error) {
 	w := new(where)
 	w.add("c.id >> " + itoa(runShift) + " = run.n")
-	workloadConditions(w, q.filter)
+	workloadConditions(w, filter)
 	w.add("c.id < ?", before)
 	w.add("c.id >= ?", q.floor)
 	query, args := w.build(fmt.Sprintf(`WITH RECURSIVE run (n) AS (

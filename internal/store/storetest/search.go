@@ -314,8 +314,9 @@ func testIdentities(t *testing.T, s *store.Store) {
 		}
 	}
 	equal(t, "identity", &pki.Identity{
-		Name: web.String(), TrustDomain: "cluster.local", Namespace: "demo", ServiceAccount: "w3", ProfileID: e.Profile.ID,
-		Newest: mine[0], NotBefore: newest.NotBefore, NotAfter: newest.NotAfter, RevokedAt: newest.RevokedAt,
+		Name: web.String(), TrustDomain: "cluster.local", Namespace: "demo", ServiceAccount: "w3", Cluster: newest.Workload.Cluster,
+		ProfileID: e.Profile.ID,
+		Newest:    mine[0], NotBefore: newest.NotBefore, NotAfter: newest.NotAfter, RevokedAt: newest.RevokedAt,
 		Certificates: int64(len(mine)), FirstIssuedAt: oldest.IssuedAt, LastIssuedAt: newest.IssuedAt,
 	}, one)
 	_, err = s.Identity(t.Context(), "none")
@@ -351,7 +352,7 @@ func testIdentities(t *testing.T, s *store.Store) {
 				break
 			}
 			paged = append(paged, page...)
-			tt.filter.After = page[len(page)-1].Name
+			tt.filter.After = page[len(page)-1].Cursor
 		}
 		equal(t, name, want, paged)
 	}

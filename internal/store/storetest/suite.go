@@ -68,6 +68,8 @@ func RunSearch(t *testing.T, fresh func(t testing.TB) Database) {
 		"search pages":         testSearchPages,
 		"search by status":     testSearchStatus,
 		"visible":              testVisible,
+		"text":                 testText,
+		"text of identities":   testIdentityText,
 		"identities":           testIdentities,
 		"identity status":      testIdentityStatus,
 		"orders of an account": testAccountOrders,
