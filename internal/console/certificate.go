@@ -49,21 +49,8 @@ func (v *visit) certificateQuery() apiv1.CertificateQuery {
 		Status: v.query("status"), Profile: v.query("profile"), Credential: v.query("credential"), Cluster: v.query("cluster"), Namespace: v.query("namespace"),
 		After: v.query("after"), Limit: inventoryPage,
 	}
-	typed := strings.TrimSpace(v.query("q"))
-	switch digits := strings.ReplaceAll(typed, ":", ""); {
-	case typed == "":
-	case len(digits) == 64 && hexadecimal(digits):
-		q.Fingerprint = strings.ToLower(digits)
-	case strings.Contains(typed, ":") || strings.Contains(typed, ".") || strings.Contains(typed, "*"):
-		q.Identity = prefix(typed)
-	default:
-		q.Namespace = typed
-	}
+	q.Text = v.typed()
 	return q
-}
-
-func hexadecimal(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) }) < 0
 }
 
 func (c *Console) certificates(v *visit) error {
@@ -101,7 +88,7 @@ func (c *Console) exportCertificates(v *visit) error {
 	q := v.certificateQuery()
 	query := url.Values{"format": {format}}
 	for name, value := range map[string]string{
-		"identity": q.Identity, "namespace": q.Namespace, "profile": q.Profile, "status": q.Status, "fingerprint": q.Fingerprint,
+		"q": q.Text, "namespace": q.Namespace, "profile": q.Profile, "status": q.Status,
 		"credential": q.Credential, "cluster": q.Cluster,
 	} {
 		if value != "" {

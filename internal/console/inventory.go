@@ -108,13 +108,16 @@ func (v *visit) timeLeft(from, to time.Time, revoked bool, tone chart.Tone) (str
 	return text, chart.Bar{Share: min(1, share), Tone: tone}.Draw()
 }
 
-// prefix makes a search of what somebody typed: whatever begins so.
-func prefix(typed string) string {
-	typed = strings.TrimSpace(typed)
-	if typed == "" || strings.HasSuffix(typed, "*") {
-		return typed
+// maxTyped is how much of a search the API takes. What nobody has typed, but pasted, is cut.
+const maxTyped = 200
+
+// typed is what somebody looks for.
+func (v *visit) typed() string {
+	typed := strings.ToValidUTF8(strings.TrimSpace(v.query("q")), "\ufffd")
+	if runes := []rune(typed); len(runes) > maxTyped {
+		typed = string(runes[:maxTyped])
 	}
-	return typed + "*"
+	return typed
 }
 
 func (c *Console) identities(v *visit) error {
@@ -122,20 +125,14 @@ func (c *Console) identities(v *visit) error {
 		Namespace: strings.TrimSpace(v.query("namespace")), TrustDomain: strings.TrimSpace(v.query("trustDomain")),
 		Profile: v.query("profile"), Status: v.query("status"), After: v.query("after"), Limit: inventoryPage,
 	}
-	typed := strings.TrimSpace(v.query("q"))
-	switch {
-	case strings.Contains(typed, ":") || strings.Contains(typed, ".") || strings.Contains(typed, "*"):
-		q.Name = prefix(typed)
-	case typed != "":
-		q.Namespace = typed // a word alone is a namespace
-	}
+	q.Text = v.typed()
 	list, err := v.api.Identities(v.ctx(), q)
 	if err != nil {
 		return err
 	}
 	view := identitiesView{
 		Tabs: v.inventoryTabs("identities"), Self: v.r.URL.RequestURI(),
-		Filtered: typed != "" || q.Namespace != "" || q.TrustDomain != "" || q.Profile != "" || q.Status != "",
+		Filtered: q.Text != "" || q.Namespace != "" || q.TrustDomain != "" || q.Profile != "" || q.Status != "",
 	}
 	for i := range list.Items {
 		view.Rows = append(view.Rows, v.identityRow(&list.Items[i]))
