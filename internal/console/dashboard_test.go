@@ -75,7 +75,7 @@ func TestDashboard(t *testing.T) {
 	for _, want := range []string{
 		`hx-get="/?part=figures"`, `id="tile-lapsing" href="/inventory?status=lapsing"`, "/inventory/identity?name=" + url.QueryEscape(name),
 		`<title id="chart-minutes-title">`, "2 certificates in the last day, at most 1 in an hour.", "Sign-in", "not authorized",
-		"0–10 %", "≤ 24 h", `href="/authorities/issuing"`, " % of the lifetime left",
+		"≤ 10 %", "1 have 10 to 25 % left", "≤ 24 h", `href="/authorities/issuing"`, " % of the lifetime left",
 	} {
 		if !strings.Contains(html, want) {
 			t.Errorf("%q is missing", want)

@@ -33,8 +33,12 @@ func (v *visit) statusBar(ids apiv1.IdentityStatistics) (template.HTML, []legend
 	}.Draw(), legends
 }
 
-// issuedChart is how many certificates were issued in each step; name is minutes or hours.
+// issuedChart is how many certificates were issued in each step; name is minutes or hours. The minute that is not over is
+// left out: the curve would always seem to fall.
 func (v *visit) issuedChart(name string, series apiv1.Series) chartCard {
+	if name == "minutes" {
+		series.Counts = series.Counts[:max(0, len(series.Counts)-1)]
+	}
 	step, err := time.ParseDuration(series.Step)
 	if err != nil {
 		step = time.Minute // the server's own answer
@@ -68,7 +72,11 @@ func (v *visit) leftChart(s *apiv1.Statistics) chartCard {
 	}}
 	before := int64(0)
 	for _, c := range s.LifetimeLeft {
-		class := chart.Class{Name: strconv.FormatInt(before, 10) + "–" + strconv.FormatInt(c.Percent, 10) + " %", Count: c.Count, Tone: chart.OK, Href: "/inventory?status=ok"}
+		percent := strconv.FormatInt(c.Percent, 10)
+		class := chart.Class{
+			Name: "≤ " + percent + " %", Count: c.Count, Tone: chart.OK, Href: "/inventory?status=ok",
+			Note: v.text("dashboard.share", strconv.FormatInt(before, 10), percent, number(c.Count)),
+		}
 		switch {
 		case c.Percent <= 25:
 			class.Tone, class.Href = chart.Warn, "/inventory?status=lapsing"
