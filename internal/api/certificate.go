@@ -177,6 +177,9 @@ func (s *Server) getCertificate(ctx context.Context, in *SerialPath) (*output[ap
 	}
 	out := wireCertificate(s.config.Catalog.Snapshot(), certificate, s.config.Now())
 	out.PEM = toPEM(certificate.DER)
+	if out.Details, err = details(certificate.DER); err != nil {
+		return nil, err
+	}
 	return answer(out), nil
 }
 

@@ -30,6 +30,8 @@ type Certificate struct {
 	RevokedAt          time.Time        `json:"revokedAt,omitzero"`
 	RevocationReason   string           `json:"revocationReason,omitempty"`
 	PEM                string           `json:"pem,omitempty" doc:"When one certificate is asked for."`
+
+	Details *CertificateDetails `json:"details,omitempty" doc:"When one certificate is asked for."`
 }
 
 // Workload is where a certificate went, as the agent that asked for it saw.
