@@ -51,11 +51,25 @@ type Database interface {
 	Credentials(ctx context.Context) ([]pki.Credential, error)
 }
 
+// Once keeps requests that have a key of their client's, for all replicas; pki.Once has the contract's words.
+type Once interface {
+	ClaimOnce(ctx context.Context, once pki.Once, abandoned time.Time) (*pki.Once, error)
+	AnswerOnce(ctx context.Context, once pki.Once) error
+	ReleaseOnce(ctx context.Context, once pki.Once) error
+}
+
+// Vault seals what must not lie in the database as it is.
+type Vault interface {
+	Seal(purpose, id string, plain []byte) ([]byte, error)
+	Unseal(purpose, id string, sealed []byte) ([]byte, error)
+}
+
 // Store is all of them. It is safe for concurrent use.
 type Store interface {
 	Inventory
 	Journal
 	Database
+	Once
 }
 
 // Config is what a Server needs.
@@ -73,6 +87,7 @@ type Config struct {
 	Issuer    Issuer                         // required
 	Revoker   Revoker                        // required
 	Ready     func(context.Context) []string // why the server is not ready, for the status; nil: the catalog's health alone
+	Vault     Vault                          // required; of answers that are kept to be repeated
 	Now       func() time.Time               // required
 	Random    io.Reader                      // required; of request IDs and of what the ceremony of CAs needs
 	Logger    *slog.Logger                   // nil: nothing is logged
@@ -95,8 +110,8 @@ func New(config Config) (*Server, error) {
 		return nil, errors.New("api: Catalog, Auth and Store are required")
 	case config.Authority == nil || config.Issuer == nil || config.Revoker == nil || config.Figures == nil:
 		return nil, errors.New("api: Authority, Issuer, Revoker and Figures are required")
-	case config.Now == nil || config.Random == nil:
-		return nil, errors.New("api: Now and Random are required")
+	case config.Vault == nil || config.Now == nil || config.Random == nil:
+		return nil, errors.New("api: Vault, Now and Random are required")
 	case !strings.HasPrefix(config.BaseURL, "https://"):
 		return nil, fmt.Errorf("api: BaseURL %q does not begin with https://", config.BaseURL)
 	}
@@ -108,8 +123,8 @@ func New(config Config) (*Server, error) {
 	}
 	config.BaseURL = strings.TrimSuffix(config.BaseURL, "/")
 	s := &Server{config: config, mux: http.NewServeMux()}
-	s.api = huma.NewAPI(s.description(), adapter{humago.NewAdapter(s.mux, apiv1.Prefix)})
-	s.api.UseMiddleware(s.admit)
+	s.api = huma.NewAPI(s.description(), adapter{humago.NewAdapter(s.mux, apiv1.Prefix), s})
+	s.api.UseMiddleware(s.admit, s.once)
 	s.routes()
 	return s, s.describe()
 }

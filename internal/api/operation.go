@@ -95,6 +95,12 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 		described.Security = []map[string][]string{{bearerScheme: {}}}
 		described.Extensions = map[string]any{accessExtension: string(op.access)}
 	}
+	if streams[O]() {
+		described.Metadata[streamExtension] = true
+	}
+	if repeatable(&described) {
+		described.Parameters = append(described.Parameters, onceParameter())
+	}
 	registry := s.api.OpenAPI().Components.Schemas
 	huma.Register(s.api, described, func(ctx context.Context, in *I) (*O, error) {
 		if input, ok := any(in).(withBody); ok {
@@ -115,41 +121,18 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 	})
 }
 
+// streams says whether answers of a type are written piece by piece.
+func streams[O any]() bool {
+	field, ok := reflect.TypeFor[O]().FieldByName("Body")
+	return ok && field.Type.Kind() == reflect.Func
+}
+
 func (s *Server) problemResponse() *huma.Response {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[apiv1.Problem](), true, "Problem")
 	return &huma.Response{
 		Description: "Problem",
 		Content:     map[string]*huma.MediaType{apiv1.ProblemType: {Schema: schema}},
 	}
-}
-
-// adapter hands operations a context that keeps to our statuses.
-type adapter struct {
-	huma.Adapter
-}
-
-// Handle is part of huma.Adapter.
-func (a adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
-	a.Adapter.Handle(op, func(ctx huma.Context) { handler(requestContext{ctx}) })
-}
-
-// base keeps the embedded field of requestContext from hiding its method Context.
-type base = huma.Context
-
-type requestContext struct {
-	base
-}
-
-// Unwrap leads to the adapter's own context.
-func (c requestContext) Unwrap() huma.Context { return c.base }
-
-// SetStatus makes one status of the framework's two for requests that are not as they should be: whether a schema or
-// a package below found out is nothing that clients should have to know.
-func (c requestContext) SetStatus(code int) {
-	if code == http.StatusUnprocessableEntity {
-		code = http.StatusBadRequest
-	}
-	c.base.SetStatus(code)
 }
 
 // admit says who is calling, and lets through whoever has the access that the operation asks for.

@@ -92,6 +92,7 @@ func (s *Server) addTasks(
 	s.tasks.Add("ring keys", p.keepRing(ring))
 	s.tasks.Add("nonce cleaning", p.cleanNonces)
 	s.tasks.Add("index of identities", p.indexIdentities)
+	s.tasks.Add("answer cleaning", p.cleanOnce)
 	s.tasks.Add("own certificate", own.Run)
 	s.tasks.Add("acme", acmeServer.Run)
 	s.tasks.Add("health listener", serve(s.listeners.Health, healthHandler(checks, p.Registry, p.Settings.Debug.Pprof), nil, p.Logger))
@@ -222,7 +223,7 @@ func (p *Parts) checkCAs(ctx context.Context) error {
 func (p *Parts) apiConfig(checks []check) api.Config {
 	return api.Config{
 		BaseURL: p.baseURL(), AgentURL: p.Settings.AgentAddress(), Version: p.Version, Catalog: p.Catalog, Auth: p.Auth, Store: p.Store, Figures: p.Figures, Authority: p.Authority,
-		Issuer: p.Issuer, Revoker: p.Revoker, Now: p.Now, Random: p.Random, Logger: p.Logger,
+		Issuer: p.Issuer, Revoker: p.Revoker, Vault: p.Vault, Now: p.Now, Random: p.Random, Logger: p.Logger,
 		Ready: func(ctx context.Context) []string { return failures(ctx, checks) },
 	}
 }

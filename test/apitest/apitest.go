@@ -72,6 +72,7 @@ type World struct {
 	Tokens    map[pki.Role]string
 	Password  string // of user "admin"
 	BaseURL   string // in what the server hands out
+	Dir       string // of the database and the key
 }
 
 // Log is what the server has logged.
@@ -119,6 +120,7 @@ func must[T any](t testing.TB) func(T, error) T {
 func (w *World) assemble(t testing.TB) {
 	t.Helper()
 	ctx, dir, now := t.Context(), t.TempDir(), w.Clock.Now
+	w.Dir = dir
 	keyFile := filepath.Join(dir, "key")
 	if err := os.WriteFile(keyFile, []byte(rand.Text() + rand.Text())[:32], 0o600); err != nil {
 		t.Fatal(err)
@@ -151,7 +153,7 @@ func (w *World) assemble(t testing.TB) {
 	}))
 	server := must[*api.Server](t)(api.New(api.Config{
 		BaseURL: w.BaseURL, AgentURL: "https://ca.example:8444", Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Figures: w.figures(t), Authority: w.Authority,
-		Issuer: w.Issuer, Revoker: w.Revoker, Now: now, Random: rand.Reader, Logger: logger,
+		Issuer: w.Issuer, Revoker: w.Revoker, Vault: vault, Now: now, Random: rand.Reader, Logger: logger,
 	}))
 	handler := server.Handler()
 	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

@@ -45,6 +45,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"events":                   testEvents,
 		"refused without a trace":  testRefusalLeavesNothing,
 		"nonces":                   testNonces,
+		"requests with keys":       testOnce,
 		"stats":                    testStats,
 		"live certificates":        testLive,
 		"what happened":            testHappened,
