@@ -55,6 +55,7 @@ func (c *Config) Check() error {
 	f.acme(c.ACME)
 	f.between("revocation.crlLifetime", c.Revocation.CRLLifetime, minCRLLifetime, maxCRLLifetime)
 	f.between("revocation.ocspLifetime", c.Revocation.OCSPLifetime, minOCSPLifetime, maxCRLLifetime)
+	f.oidc(c.SignIn.OIDC)
 	f.oneOf("log.format", c.Log.Format, "text", "json")
 	f.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	return errors.Join(f...)

@@ -29,6 +29,8 @@ type Config struct {
 	ACME ACME `yaml:"acme"`
 	// Revocation has the settings of CRLs and OCSP.
 	Revocation Revocation `yaml:"revocation"`
+	// SignIn says how people get into the console.
+	SignIn SignIn `yaml:"signIn"`
 	// Log has the settings of the log, which goes to standard error.
 	Log Log `yaml:"log"`
 	// Debug has switches for developers.
@@ -113,6 +115,50 @@ type Revocation struct {
 	OCSPLifetime Duration `yaml:"ocspLifetime"`
 }
 
+// SignIn says how people get into the console. Passwords of local users always work.
+type SignIn struct {
+	// OIDC lets people in whom an OpenID Connect provider knows. Without issuer it is off.
+	OIDC OIDC `yaml:"oidc"`
+}
+
+// OIDC is an OpenID Connect provider, with which this server is registered as a client of the authorization code flow.
+// The address to send people back to is publicUrl with the path `/sign-in/oidc/callback`.
+type OIDC struct {
+	// Issuer is the provider's URL, letter by letter as its tokens have it: `https://login.example.com/realms/company`.
+	// Its metadata is below `/.well-known/openid-configuration`.
+	Issuer string `yaml:"issuer"`
+	// DisplayName is what the button on the sign-in page calls the provider. Empty: the host of issuer.
+	DisplayName string `yaml:"displayName"`
+	// ClientID is the name under which the provider knows this server.
+	ClientID string `yaml:"clientId"`
+	// ClientSecretFile is a file with the secret that the provider gave for clientId. It must not be readable by others.
+	ClientSecretFile string `yaml:"clientSecretFile"`
+	// Scopes are what is asked for beside openid. Some providers tell groups only when asked for a scope of theirs.
+	Scopes []string `yaml:"scopes"`
+	// GroupsClaim is the claim that has a person's groups, in the ID token or at the userinfo endpoint: a list of texts.
+	// One inside of another is written with a dot, such as `realm_access.roles`.
+	GroupsClaim string `yaml:"groupsClaim"`
+	// NameClaim is the claim that has the name under which a person is shown. It decides nothing: a person is who has the
+	// same subject at the same issuer.
+	NameClaim string `yaml:"nameClaim"`
+	// CAFile is a PEM file with the roots below which the provider has its TLS certificate. Empty: the system's.
+	CAFile string `yaml:"caFile"`
+	// Roles say what the people in a group may do. The first entry with a group of theirs decides; whoever is in none of
+	// the groups does not get in. A namespace viewer in several groups sees the identities of all of them.
+	Roles []GroupRole `yaml:"roles"`
+}
+
+// GroupRole gives the people in a group a role.
+type GroupRole struct {
+	// Group is a value of groupsClaim, letter by letter. Entra ID has identifiers there.
+	Group string `yaml:"group"`
+	// Role is admin, operator, auditor or namespace-viewer.
+	Role string `yaml:"role"`
+	// Sees are the identities that a namespace viewer sees: names, or beginnings of names with `*` at the end, such as
+	// `spiffe://cluster.local/ns/shop/*`.
+	Sees []string `yaml:"sees"`
+}
+
 // Log has the settings of the log.
 type Log struct {
 	// Format is text or json.
@@ -139,7 +185,10 @@ func Default() Config {
 			TLSALPN01Port: 443,
 		},
 		Revocation: Revocation{CRLLifetime: Duration(24 * time.Hour), OCSPLifetime: Duration(time.Hour)},
-		Log:        Log{Format: "text", Level: "info"},
+		SignIn: SignIn{OIDC: OIDC{
+			Scopes: []string{"profile", "email"}, GroupsClaim: "groups", NameClaim: "preferred_username",
+		}},
+		Log: Log{Format: "text", Level: "info"},
 	}
 }
 

@@ -60,11 +60,30 @@ func (r *reader) section(name string, node ast.Node, into reflect.Value) {
 			r.refuse(setting, entry.Key(), "is given twice")
 		case field.Kind() == reflect.Struct:
 			r.section(setting, entry.Value(), field)
+		case field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct:
+			r.sections(setting, entry.Value(), field)
 		default:
 			r.value(setting, entry.Value(), field)
 		}
 		seen[key] = true
 	}
+}
+
+// sections reads a list of mappings into a list of structs.
+func (r *reader) sections(name string, node ast.Node, into reflect.Value) {
+	if empty(node) {
+		return
+	}
+	list, ok := node.(*ast.SequenceNode)
+	if !ok {
+		r.refuse(name, node, "%sis not a list of mappings", quote(node))
+		return
+	}
+	entries := reflect.MakeSlice(into.Type(), len(list.Values), len(list.Values))
+	for i, value := range list.Values {
+		r.section(fmt.Sprintf("%s[%d]", name, i), value, entries.Index(i))
+	}
+	into.Set(entries)
 }
 
 // value reads one setting.

@@ -61,6 +61,7 @@ func Parse(raw []byte, dir string) (*Config, error) {
 func (c *Config) resolve(dir string) {
 	for _, path := range []*string{
 		&c.DataDir, &c.Database.DSNFile, &c.Keys.PassphraseFile, &c.Keys.KeyFile, &c.TLS.CertificateFile, &c.TLS.KeyFile,
+		&c.SignIn.OIDC.ClientSecretFile, &c.SignIn.OIDC.CAFile,
 	} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
@@ -80,6 +81,8 @@ func (c *Config) checkFiles() error {
 		{"keys.keyFile", c.Keys.KeyFile, true},
 		{"tls.certificateFile", c.TLS.CertificateFile, false},
 		{"tls.keyFile", c.TLS.KeyFile, true},
+		{"signIn.oidc.clientSecretFile", c.SignIn.OIDC.ClientSecretFile, true},
+		{"signIn.oidc.caFile", c.SignIn.OIDC.CAFile, false},
 	} {
 		if file.path == "" {
 			continue

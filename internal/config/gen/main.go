@@ -103,6 +103,11 @@ func (p *page) section(prefix string, value reflect.Value) {
 			p.section(name+".", value.Field(i))
 			continue
 		}
+		if field.Type.Kind() == reflect.Slice && field.Type.Elem().Kind() == reflect.Struct {
+			fmt.Fprintf(&p.text, "| **`%s`** | | **%s** |\n", name, cell(comment))
+			p.section(name+"[].", reflect.New(field.Type.Elem()).Elem())
+			continue
+		}
 		fmt.Fprintf(&p.text, "| `%s` | %s | %s |\n", name, show(value.Field(i)), cell(comment))
 	}
 }
