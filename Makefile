@@ -30,6 +30,10 @@ test: ## Install what the tests need, run them all with the race detector, fuzz 
 e2e: ## Run the real binary against cert-manager, lego and acmez
 	scripts/e2e.sh
 
+.PHONY: screenshots
+screenshots: ## Take pictures of every page of the console into bin/screenshots
+	scripts/screenshots.sh
+
 .PHONY: bench
 bench: ## Measure throughput, latency, memory and start time, with step-ca and istiod beside us
 	scripts/bench.sh

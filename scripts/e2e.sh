@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/lib.sh
 
 command -v openssl >/dev/null || install_packages "the tests verify revocation lists with openssl" openssl
+have_browser
 start_postgres
 say "go test ./... in test/e2e"
 cd test/e2e

@@ -34,6 +34,18 @@ install_packages() {
   as_root rm -f /tmp/certloom-apt.$$
 }
 
+# have_browser installs what the browser tests need where it is missing: Chromium, and npm for the checker of accessibility.
+have_browser() {
+  local name
+  if [ -z "${CERTLOOM_E2E_CHROMIUM-}" ]; then
+    for name in chromium chromium-browser google-chrome chrome; do
+      ! command -v "$name" >/dev/null || break
+    done
+    command -v "$name" >/dev/null || install_packages "the browser tests need Chromium" chromium
+  fi
+  command -v npm >/dev/null || install_packages "the browser tests get axe-core from npm" npm
+}
+
 # postgres_bin prints the folder with initdb and pg_ctl, the newest one where there are several.
 postgres_bin() {
   local found

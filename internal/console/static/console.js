@@ -31,6 +31,13 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+// A part that refreshes itself waits while the keyboard is in it, or while rows of it are chosen: both would be lost.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const part = event.detail.elt;
+  const asked = event.detail.requestConfig.triggeringEvent;
+  if (!asked && (part.contains(document.activeElement) || part.querySelector("tbody input:checked"))) event.preventDefault();
+});
+
 // A session that ended while a page refreshes itself.
 document.addEventListener("htmx:responseError", (event) => {
   const target = event.detail.xhr.getResponseHeader("HX-Redirect");

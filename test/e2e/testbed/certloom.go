@@ -29,12 +29,14 @@ type Certloom struct {
 
 // Connection is what the server wrote about how to reach it: dev.json, or admin.json of "certloom init".
 type Connection struct {
-	URL      string                `json:"url"`
-	APIToken string                `json:"apiToken"`
-	CAFile   string                `json:"caFile"`
-	RootFile string                `json:"rootFile"`
-	ACME     map[string]Credential `json:"acme"`
-	Agent    AgentCredential       `json:"agent"`
+	URL           string                `json:"url"`
+	AdminUser     string                `json:"adminUser"`
+	AdminPassword string                `json:"adminPassword"`
+	APIToken      string                `json:"apiToken"`
+	CAFile        string                `json:"caFile"`
+	RootFile      string                `json:"rootFile"`
+	ACME          map[string]Credential `json:"acme"`
+	Agent         AgentCredential       `json:"agent"`
 }
 
 // AgentCredential is what certloom-agent enrols with, as dev.json has it.
@@ -67,6 +69,7 @@ type Options struct {
 	HTTP01Port    int
 	TLSALPN01Port int
 	Pprof         bool
+	DemoWorkloads int // simulated workloads that get and renew certificates
 }
 
 func (o *Options) production() bool {
@@ -119,6 +122,9 @@ func (o *Options) flags() []string {
 	}
 	if o.TLSALPN01Port != 0 {
 		flags = append(flags, fmt.Sprintf("--tlsalpn01-port=%d", o.TLSALPN01Port))
+	}
+	if o.DemoWorkloads != 0 {
+		flags = append(flags, fmt.Sprintf("--demo-workloads=%d", o.DemoWorkloads))
 	}
 	if o.Pprof {
 		flags = append(flags, "--pprof")

@@ -258,6 +258,19 @@ func answers(client *http.Client, url string) func(context.Context) error {
 
 // TrustingClient returns an HTTP client that trusts the certificates of a PEM file and nothing else.
 func TrustingClient(caFile string) (*http.Client, error) {
+	pool, err := Roots(caFile)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
+	}
+	return &http.Client{Transport: transport, Timeout: time.Minute}, nil
+}
+
+// Roots reads the certificates of a PEM file.
+func Roots(caFile string) (*x509.CertPool, error) {
 	data, err := os.ReadFile(caFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the CA file: %w", err)
@@ -266,9 +279,5 @@ func TrustingClient(caFile string) (*http.Client, error) {
 	if !pool.AppendCertsFromPEM(data) {
 		return nil, fmt.Errorf("%s holds no certificate", caFile)
 	}
-	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
-		MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
-	}
-	return &http.Client{Transport: transport, Timeout: time.Minute}, nil
+	return pool, nil
 }

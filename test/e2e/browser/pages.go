@@ -1,0 +1,46 @@
+package browser
+
+import "net/url"
+
+// Page is one page of the console.
+type Page struct {
+	Name   string // of its pictures
+	Path   string
+	Public bool // nobody need have signed in
+	Main   bool // pictures of it are taken in Japanese as well
+}
+
+// Pages lists every page, in the order of the navigation. A page that is added to the console is added here: a test
+// follows the navigation and every link of these pages.
+func (e *Estate) Pages() []Page {
+	return []Page{
+		{Name: "start", Path: "/start", Public: true, Main: true},
+		{Name: "sign-in", Path: "/sign-in", Public: true, Main: true},
+		{Name: "dashboard", Path: "/", Main: true},
+		{Name: "identities", Path: "/inventory", Main: true},
+		{Name: "identities-found", Path: "/inventory?q=batch"},
+		{Name: "identities-none", Path: "/inventory?q=nobody"},
+		{Name: "identity", Path: "/inventory/identity?name=" + url.QueryEscape(e.Identity), Main: true},
+		{Name: "certificates", Path: "/inventory/certificates", Main: true},
+		{Name: "certificate", Path: "/inventory/certificates/" + e.Serial, Main: true},
+		{Name: "certificate-revoked", Path: "/inventory/certificates/" + e.Revoked},
+		{Name: "certificate-revoke", Path: "/inventory/certificates/" + e.Serial + "/revoke"},
+		{Name: "templates", Path: "/policies/templates", Main: true},
+		{Name: "profiles", Path: "/policies/profiles", Main: true},
+		{Name: "profile", Path: "/policies/profiles/payments"},
+		{Name: "profile-new", Path: "/policies/profiles/new?template=private-mtls", Main: true},
+		{Name: "profile-edit", Path: "/policies/profiles/web/edit"},
+		{Name: "profile-clone", Path: "/policies/profiles/web/clone"},
+		{Name: "profile-delete", Path: "/policies/profiles/retired/delete"},
+		{Name: "credentials", Path: "/policies/credentials"},
+		{Name: "credential-new", Path: "/policies/credentials/new"},
+		{Name: "credential-revoke", Path: "/policies/credentials/" + e.KeyID + "/revoke"},
+		{Name: "alerts", Path: "/policies/alerts"},
+		{Name: "authorities", Path: "/authorities", Main: true},
+		{Name: "authority", Path: "/authorities/issuing"},
+		{Name: "authority-new", Path: "/authorities/new"},
+		{Name: "authority-import", Path: "/authorities/import"},
+		{Name: "authority-suspend", Path: "/authorities/mesh-2/suspend"},
+		{Name: "nowhere", Path: "/nowhere"},
+	}
+}
