@@ -1,8 +1,9 @@
 // Package figures takes the figures of dashboards: what is in the inventory, and what happens.
 //
-// Some of them take a walk through all identities. So they are taken by one task, one after the other, only while
-// somebody looks, not again before a few seconds have passed nor before the database has had twenty times as long for
-// other work; everybody who sees the same identities is shown the same. It must never be asked by anything that issues.
+// Some of them take a walk through all identities. So they are taken by one task, one after the other, not again before
+// a few seconds have passed nor before the database has had twenty times as long for other work; everybody who sees the
+// same identities is shown the same. While nobody looks, those of the whole are taken once a minute: for the metrics, and
+// so that the first who looks need not wait. It must never be asked by anything that issues.
 package figures
 
 import (
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
@@ -43,12 +45,15 @@ type Config struct {
 	CAs    func() []*pki.CA // of which certificates are counted; required
 	Now    func() time.Time // required
 	Logger *slog.Logger     // nil: nothing is logged
+	// Registerer gets the metrics of identities; nil: nobody does.
+	Registerer prometheus.Registerer
 }
 
 const (
 	every   = 3 * time.Second  // figures are not taken again before
 	rest    = 20               // nor before this many times the time that it took
-	stale   = 2 * time.Minute  // older ones are shown to nobody
+	idle    = time.Minute      // while nobody looks
+	stale   = 2 * time.Minute  // those that could have been taken anew for so long are shown to nobody
 	most    = 30 * time.Second // that taking them may take
 	kept    = 64               // different sights
 	minutes = 24 * 60          // of which the issued certificates are asked for
@@ -58,6 +63,7 @@ const (
 type Keeper struct {
 	config Config
 	ask    chan *sight
+	gauge  *prometheus.GaugeVec // identities, by status
 
 	mu     sync.Mutex                 // guards sights and what they hold
 	sights *lru.Cache[string, *sight] // by what is seen
@@ -69,6 +75,7 @@ type sight struct {
 	figures *pki.Figures  // nil before the first
 	err     error         // of the last attempt
 	next    time.Time     // when they may be taken again
+	until   time.Time     // when they are too old
 	pending chan struct{} // closed when the attempt under way is over; nil: there is none
 }
 
@@ -84,7 +91,16 @@ func New(config Config) (*Keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("figures: %w", err)
 	}
-	return &Keeper{config: config, ask: make(chan *sight, kept), sights: sights}, nil
+	k := &Keeper{config: config, ask: make(chan *sight, kept), sights: sights, gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "certloom_identities",
+		Help: "Identities by status of their newest certificate: ok, renewal-due, lapsing, lapsed. Counted every minute, the same by every replica.",
+	}, []string{"status"})}
+	if config.Registerer != nil {
+		if err := config.Registerer.Register(k.gauge); err != nil {
+			return nil, fmt.Errorf("register metrics of identities: %w", err)
+		}
+	}
+	return k, nil
 }
 
 // Figures returns the figures of what the patterns name, as they were a moment ago; nil: of everything. It waits where
@@ -127,7 +143,7 @@ func (k *Keeper) look(sees []string) (*pki.Figures, <-chan struct{}, error) {
 		}
 	}
 	switch {
-	case s.figures != nil && now.Sub(s.figures.At) < stale:
+	case s.figures != nil && now.Before(s.until):
 		return s.figures, nil, nil
 	case s.pending != nil:
 		return nil, s.pending, nil
@@ -138,14 +154,19 @@ func (k *Keeper) look(sees []string) (*pki.Figures, <-chan struct{}, error) {
 	}
 }
 
-// Run takes figures that are asked for until ctx ends.
+// Run takes figures that are asked for until ctx ends, and those of the whole every minute.
 func (k *Keeper) Run(ctx context.Context) error {
+	ticker := time.NewTicker(idle)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case s := <-k.ask:
 			k.refresh(ctx, s)
+		case <-ticker.C:
+			// What it returns is for nobody; that it is asked for has it taken when that is due.
+			_, _, _ = k.look(nil)
 		}
 	}
 }
@@ -161,10 +182,10 @@ func (k *Keeper) refresh(ctx context.Context, s *sight) {
 	ended := k.config.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if s.err = err; err == nil {
-		s.figures = taken
-	}
 	s.next = ended.Add(max(every, rest*ended.Sub(began)))
+	if s.err = err; err == nil {
+		s.figures, s.until = taken, s.next.Add(stale)
+	}
 	close(s.pending)
 	s.pending = nil
 }
@@ -176,6 +197,9 @@ func (k *Keeper) take(ctx context.Context, sees []string, now time.Time) (*pki.F
 	}
 	f := &pki.Figures{At: now, Identities: *identities}
 	if sees == nil {
+		for _, status := range []pki.IdentityStatus{pki.IdentityOK, pki.IdentityRenewalDue, pki.IdentityLapsing, pki.IdentityLapsed} {
+			k.gauge.WithLabelValues(string(status)).Set(float64(identities.Statuses[status]))
+		}
 		f.Whole, err = k.whole(ctx, now)
 	}
 	return f, err

@@ -161,7 +161,7 @@ func (p *Parts) assemble(ctx context.Context, secret keys.Secret, create bool) e
 	if p.Auth, err = auth.New(auth.Config{Store: p.Store, Now: p.Now, Random: p.Random, Logger: p.Logger, Replica: p.Replica}); err != nil {
 		return fmt.Errorf("auth: %w", err)
 	}
-	if p.Figures, err = figures.New(figures.Config{Store: p.Store, CAs: p.cas, Now: p.Now, Logger: p.Logger}); err != nil {
+	if p.Figures, err = figures.New(figures.Config{Store: p.Store, CAs: p.cas, Now: p.Now, Logger: p.Logger, Registerer: p.Registry}); err != nil {
 		return fmt.Errorf("figures: %w", err)
 	}
 	return p.assembleAuthority()

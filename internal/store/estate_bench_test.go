@@ -18,9 +18,20 @@ import (
 // shows whether a search walks through everything as well as 10 million do, only in less time.
 func benchCertificates(b *testing.B) int {
 	b.Helper()
-	text := os.Getenv("CERTLOOM_BENCH_CERTIFICATES")
+	return benchNumber(b, "CERTLOOM_BENCH_CERTIFICATES", 200_000)
+}
+
+// benchWorkloads is how many identities those are of: CERTLOOM_BENCH_WORKLOADS, or 10,000.
+func benchWorkloads(b *testing.B) int {
+	b.Helper()
+	return benchNumber(b, "CERTLOOM_BENCH_WORKLOADS", 10_000)
+}
+
+func benchNumber(b *testing.B, name string, usual int) int {
+	b.Helper()
+	text := os.Getenv(name)
 	if text == "" {
-		return 200_000
+		return usual
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -29,9 +40,7 @@ func benchCertificates(b *testing.B) int {
 	return n
 }
 
-const estateWorkloads = 10_000
-
-// estate is a store with n certificates of 10,000 identities, 240,000 a day, the last one now: 95 % are mesh certificates of
+// estate is a store with n certificates of 10,000 identities or so, 240,000 a day, the last one now: 95 % are mesh certificates of
 // two hours, in 100 namespaces and of 20 accounts; the others are server certificates of a year. One in a thousand is
 // revoked. SQL makes them, which is ten times faster than issuing.
 type estate struct {
@@ -113,7 +122,7 @@ func (e *estate) fill(b *testing.B, n int) {
 	run := func(text string, from, to int) {
 		b.Helper()
 		text = strings.NewReplacer("FROM_N", strconv.Itoa(from), "TO_N", strconv.Itoa(to), "TOTAL", strconv.Itoa(n),
-			"WORKLOADS", strconv.Itoa(estateWorkloads), "END_TIME", strconv.FormatInt(storetest.Now().Unix(), 10),
+			"WORKLOADS", strconv.Itoa(benchWorkloads(b)), "END_TIME", strconv.FormatInt(storetest.Now().Unix(), 10),
 			"'CA'", "'"+string(e.CA.ID)+"'", "SERVER", string(e.server.ID), "MESH", string(e.Profile.ID)).Replace(text)
 		store.Run(b, e.Store, dialect.Replace(text))
 	}
@@ -127,7 +136,7 @@ func (e *estate) fill(b *testing.B, n int) {
 	run(estateCounters, 0, 0)
 	if e.Store.Dialect() == "postgres" {
 		store.Run(b, e.Store, `SELECT setval('certificate_id', `+strconv.Itoa(n)+`), setval('identity_id_seq', `+
-			strconv.Itoa(estateWorkloads)+`)`)
+			strconv.Itoa(benchWorkloads(b))+`)`)
 		store.Run(b, e.Store, `ANALYZE`)
 	}
 }
@@ -232,8 +241,8 @@ func BenchmarkRecordIntoEstate(b *testing.B) {
 	for name := range benchmarked {
 		b.Run(name, func(b *testing.B) {
 			e := newEstate(b, name)
-			b.Run("clients=16", func(b *testing.B) { recordMany(b, e.Fixture, b.N, 16, estateWorkloads, 1) })
-			b.Run("clients=64", func(b *testing.B) { recordMany(b, e.Fixture, b.N, 64, estateWorkloads, 1) })
+			b.Run("clients=16", func(b *testing.B) { recordMany(b, e.Fixture, b.N, 16, benchWorkloads(b), 1) })
+			b.Run("clients=64", func(b *testing.B) { recordMany(b, e.Fixture, b.N, 64, benchWorkloads(b), 1) })
 		})
 	}
 }
