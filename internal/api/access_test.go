@@ -74,8 +74,8 @@ func access() map[string]auth.Access {
 		"create-profile": auth.Write, "update-profile": auth.Write, "delete-profile": auth.Write, "clone-profile": auth.Write,
 		"suspend-profile": auth.Write, "activate-profile": auth.Write,
 		"create-credential": auth.Write, "revoke-credential": auth.Write,
-		"revoke-certificate": auth.Write,
-		"create-token":       auth.Write, "revoke-token": auth.Write,
+		"revoke-certificate": auth.Write, "revoke-certificates": auth.Write,
+		"create-token": auth.Write, "revoke-token": auth.Write,
 
 		"create-certificate": auth.Request,
 	}

@@ -5,9 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +54,10 @@ func (s *Server) certificateRoutes() {
 		id: "get-certificate-pem", method: http.MethodGet, path: "/certificates/{serial}/pem", tag: tag, access: auth.Read,
 		summary: "Download a certificate as PEM", produces: []string{pemType},
 	}, s.getCertificatePEM)
+	register(s, operation{
+		id: "revoke-certificates", method: http.MethodPost, path: "/certificates/revoke", tag: tag, access: auth.Write,
+		summary: "Revoke several certificates: named by their serials, or selected",
+	}, s.revokeCertificates)
 	register(s, operation{
 		id: "revoke-certificate", method: http.MethodPost, path: "/certificates/{serial}/revoke", tag: tag, access: auth.Write,
 		summary: "Revoke a certificate",
@@ -177,6 +179,9 @@ func (s *Server) getCertificate(ctx context.Context, in *SerialPath) (*output[ap
 	}
 	out := wireCertificate(s.config.Catalog.Snapshot(), certificate, s.config.Now())
 	out.PEM = toPEM(certificate.DER)
+	if out.Details, err = details(certificate.DER); err != nil {
+		return nil, err
+	}
 	return answer(out), nil
 }
 
@@ -292,10 +297,7 @@ func (s *Server) revokeCertificate(ctx context.Context, in *struct {
 	if err != nil {
 		found = append(found, err)
 	}
-	reason, known := reasons()[in.Body.Reason]
-	if in.Body.Reason != "" && !known {
-		found.add("/reason", "reason %.40q is not one of %s", in.Body.Reason, strings.Join(slices.Sorted(maps.Keys(reasons())), ", "))
-	}
+	reason := found.reason(in.Body.Reason)
 	if err := found.err(); err != nil {
 		return nil, err
 	}

@@ -268,6 +268,9 @@ func wireCA(view *catalog.Snapshot, ca *pki.CA, full bool) (apiv1.CA, error) {
 	}
 	if full {
 		out.PEM, out.ChainPEM = toPEM(ca.Certificate), toPEM(ca.Chain...)
+		if out.Details, err = details(ca.Certificate); err != nil {
+			return apiv1.CA{}, err
+		}
 	}
 	return out, nil
 }

@@ -23,6 +23,8 @@ type CA struct {
 	UpdatedAt    time.Time    `json:"updatedAt"`
 	PEM          string       `json:"pem,omitempty" doc:"The certificate, when one CA is asked for."`
 	ChainPEM     string       `json:"chainPem,omitempty" doc:"The certificates above it, nearest first, when one CA is asked for."`
+
+	Details *CertificateDetails `json:"details,omitempty" doc:"When one CA is asked for."`
 }
 
 // CASettings are the addresses that a CA puts into the certificates that it signs.

@@ -208,6 +208,11 @@ func (c *Client) RevokeCertificate(ctx context.Context, serial string, in Revoke
 	return send[Certificate](ctx, c, http.MethodPost, at("certificates", serial, "revoke"), in)
 }
 
+// RevokeCertificates revokes several.
+func (c *Client) RevokeCertificates(ctx context.Context, in RevokeCertificates) (*Revocations, error) {
+	return send[Revocations](ctx, c, http.MethodPost, "/certificates/revoke", in)
+}
+
 // ExportCertificates streams certificates as json, csv or pem. The caller closes the stream. A stream that breaks off
 // ends with an error, never with io.EOF.
 func (c *Client) ExportCertificates(ctx context.Context, format string, q CertificateQuery) (io.ReadCloser, error) {

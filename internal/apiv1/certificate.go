@@ -30,6 +30,8 @@ type Certificate struct {
 	RevokedAt          time.Time        `json:"revokedAt,omitzero"`
 	RevocationReason   string           `json:"revocationReason,omitempty"`
 	PEM                string           `json:"pem,omitempty" doc:"When one certificate is asked for."`
+
+	Details *CertificateDetails `json:"details,omitempty" doc:"When one certificate is asked for."`
 }
 
 // Workload is where a certificate went, as the agent that asked for it saw.
@@ -69,6 +71,51 @@ type NewCertificate struct {
 type RevokeCertificate struct {
 	Reason string `json:"reason,omitempty" doc:"unspecified (default), keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."`
 }
+
+// RevokeCertificates revokes several certificates: those with the serials, or those that the filter selects.
+type RevokeCertificates struct {
+	Reason   string                `json:"reason,omitempty" doc:"As in the revocation of one."`
+	Serials  []string              `json:"serials,omitempty" nullable:"false" doc:"1,000 at most."`
+	Filter   *CertificateSelection `json:"filter,omitempty" doc:"Instead of serials: what is not expired and not revoked of the certificates with all of this."`
+	Expected int                   `json:"expected,omitempty" doc:"With a filter: how many that are. With any other number nothing is revoked."`
+}
+
+// CertificateSelection selects certificates. Members that are empty do not select.
+type CertificateSelection struct {
+	Text        string `json:"q,omitempty"`
+	Identity    string `json:"identity,omitempty" doc:"A prefix when it ends with *."`
+	TrustDomain string `json:"trustDomain,omitempty"`
+	Namespace   string `json:"namespace,omitempty"`
+	Profile     string `json:"profile,omitempty"`
+	IssuingCA   string `json:"issuingCa,omitempty"`
+	Credential  string `json:"credential,omitempty" doc:"KID."`
+	Account     string `json:"account,omitempty"`
+	Cluster     string `json:"cluster,omitempty"`
+	Pod         string `json:"pod,omitempty" doc:"A prefix when it ends with *."`
+}
+
+// Revocations says what has become of each certificate that was to be revoked, in the order in which they were named.
+type Revocations struct {
+	Revoked int          `json:"revoked" doc:"How many were revoked by this call."`
+	Items   []Revocation `json:"items" nullable:"false"`
+}
+
+// Revocation is what has become of one certificate.
+type Revocation struct {
+	Serial  string `json:"serial"`
+	Outcome string `json:"outcome" doc:"revoked, already-revoked, expired, not-found, failed (of this one it is not known whether it was revoked) or not-tried (after a failure)."`
+	Detail  string `json:"detail,omitempty"`
+}
+
+// Outcomes of a revocation.
+const (
+	Revoked        = "revoked"
+	AlreadyRevoked = "already-revoked"
+	Expired        = "expired"
+	NotThere       = "not-found"
+	Failed         = "failed"
+	NotTried       = "not-tried"
+)
 
 // CertificateQuery selects certificates. Members that are empty do not select.
 type CertificateQuery struct {

@@ -200,33 +200,6 @@ func (a *app) showCertificate(c *apiv1.Certificate) error {
 	})
 }
 
-func (a *app) certificateRevoke() *cobra.Command {
-	reason := ""
-	cmd := &cobra.Command{
-		Use:   "revoke SERIAL --reason R",
-		Short: "Revoke a certificate",
-		Long: `Revoke a certificate, for good: it is in the next CRL, and OCSP answers say so at once. After keyCompromise, no
-certificate is issued for the same key again.
-
-Reasons (RFC 5280): unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn.`,
-		Example: "  certloom certificate revoke 3476a1c2d4e5f60718293a4b5c6d7e8f90a1b2c3 --reason keyCompromise",
-		Args:    args("SERIAL"),
-		RunE: func(cmd *cobra.Command, names []string) error {
-			api, err := a.api()
-			if err != nil {
-				return err
-			}
-			c, err := api.RevokeCertificate(cmd.Context(), names[0], apiv1.RevokeCertificate{Reason: reason})
-			if err != nil {
-				return err
-			}
-			return a.print(c, func() error { return a.changed("certificate", c.Serial, c.Status) })
-		},
-	}
-	cmd.Flags().StringVar(&reason, "reason", "unspecified", "why")
-	return cmd
-}
-
 func (a *app) certificateRequest() *cobra.Command {
 	var (
 		in      apiv1.CreateCertificate
