@@ -36,14 +36,15 @@ type Sessions interface {
 
 // Config is what a Console needs.
 type Config struct {
-	BaseURL  string           // the server's public URL, without a slash at its end; required
-	Version  string           // of the product
-	API      http.Handler     // the REST API; it takes the principal from the context; required
-	Sessions Sessions         // required
-	CAs      func() []*pki.CA // whose certificates the public start page offers; required
-	Now      func() time.Time // required
-	Random   io.Reader        // required; of the keys that make forms safe to send twice
-	Logger   *slog.Logger     // nil: nothing is logged
+	BaseURL      string           // the server's public URL, without a slash at its end; required
+	Version      string           // of the product
+	API          http.Handler     // the REST API; it takes the principal from the context; required
+	Sessions     Sessions         // required
+	SingleSignOn SingleSignOn     // nil: there is no identity provider
+	CAs          func() []*pki.CA // whose certificates the public start page offers; required
+	Now          func() time.Time // required
+	Random       io.Reader        // required; of the keys that make forms safe to send twice
+	Logger       *slog.Logger     // nil: nothing is logged
 	// Client says where a request came from; nil: the connection's peer.
 	Client func(*http.Request) pki.Client
 }
@@ -93,6 +94,7 @@ type route struct {
 func (c *Console) routes() []route {
 	return slices.Concat(
 		c.doorRoutes(),
+		c.singleSignOnRoutes(),
 		c.dashboardRoutes(),
 		c.inventoryRoutes(),
 		c.policyRoutes(),

@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/certloom/certloom/internal/auth"
@@ -10,12 +11,14 @@ import (
 
 // signInView is the sign-in page.
 type signInView struct {
-	Form     *form
-	Next     string // where to go afterwards
-	User     field
-	Password field
-	Code     *field // of the second factor, once it is asked for
-	Problem  string
+	Form      *form
+	Next      string // where to go afterwards
+	User      field
+	Password  field
+	Code      *field // of the second factor, once it is asked for
+	Problem   string
+	Provider  string // what people call it; "" when there is none
+	Elsewhere string // where to sign in at the provider
 }
 
 func (c *Console) signInForm(v *visit) error {
@@ -34,6 +37,9 @@ func (v *visit) showSignIn(status int, problem string) error {
 	}
 	view.User.Complete, view.Password.Complete = "username", "current-password"
 	view.User.Required, view.Password.Required = true, true
+	if provider := v.console.config.SingleSignOn; provider != nil {
+		view.Provider, view.Elsewhere = provider.Title(), singleSignOnPath+"?next="+url.QueryEscape(view.Next)
+	}
 	return v.renderStatus(status, "signin", view)
 }
 

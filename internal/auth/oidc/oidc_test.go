@@ -104,29 +104,43 @@ func TestUserinfo(t *testing.T) {
 		want     oidc.Person
 	}{
 		"groups": {
-			nil, map[string]any{"groups": nil}, map[string]any{"sub": "subject-1", "groups": []string{"auditors"}, "preferred_username": "other"},
+			nil,
+			map[string]any{"groups": nil},
+			map[string]any{"sub": "subject-1", "groups": []string{"auditors"}, "preferred_username": "other"},
 			oidc.Person{Name: "jo", Email: "jo@example.com", Groups: []string{"auditors"}, Role: "auditor"},
 		},
 		"dotted": {
 			func(c *oidc.Config) { c.GroupsClaim = "realm_access.roles" },
-			map[string]any{"realm_access": map[string]any{"roles": []string{"auditors"}}}, nil,
+			map[string]any{"realm_access": map[string]any{"roles": []string{"auditors"}}},
+			nil,
 			oidc.Person{Name: "jo", Email: "jo@example.com", Groups: []string{"auditors"}, Role: "auditor"},
 		},
 		"URL as claim": {
 			func(c *oidc.Config) { c.GroupsClaim = "https://example.com/groups" },
-			map[string]any{"https://example.com/groups": "auditors"}, nil,
+			map[string]any{"https://example.com/groups": "auditors"},
+			nil,
 			oidc.Person{Name: "jo", Email: "jo@example.com", Groups: []string{"auditors"}, Role: "auditor"},
 		},
 		"e-mail not verified": {
-			nil, map[string]any{"email_verified": false, "preferred_username": nil, "name": "Jo\x00 <b>Doe\u202e"}, nil,
+			nil,
+			map[string]any{"email_verified": false, "preferred_username": nil, "name": "Jo\x00 <b>Doe\u202e"},
+			nil,
 			oidc.Person{Name: "Jo <b>Doe", Groups: []string{"staff", "ca-admins"}, Role: pki.RoleAdmin},
 		},
 		"verified as a text": {
-			func(c *oidc.Config) { c.NameClaim = "email" }, map[string]any{"email_verified": "true"}, nil,
+			func(c *oidc.Config) { c.NameClaim = "email" },
+			map[string]any{"email_verified": "true"},
+			nil,
 			oidc.Person{Name: "jo@example.com", Email: "jo@example.com", Groups: []string{"staff", "ca-admins"}, Role: pki.RoleAdmin},
 		},
+		"odd ones": {
+			nil, map[string]any{"preferred_username": strings.Repeat("名", 100), "email": "nobody"}, nil,
+			oidc.Person{Name: strings.Repeat("名", 66), Groups: []string{"staff", "ca-admins"}, Role: pki.RoleAdmin},
+		},
 		"nameless": {
-			nil, map[string]any{"preferred_username": 7, "email": nil}, nil,
+			nil,
+			map[string]any{"preferred_username": 7, "email": nil},
+			nil,
 			oidc.Person{Name: "subject-1", Groups: []string{"staff", "ca-admins"}, Role: pki.RoleAdmin},
 		},
 	} {

@@ -23,7 +23,7 @@ const (
 )
 
 const (
-	maxName   = 200  // characters of what people are shown under
+	maxName   = 200  // bytes of what people are shown under
 	maxGroups = 2000 // that are looked at
 )
 
@@ -68,7 +68,7 @@ func (p *Provider) complete(
 func (p *Provider) person(subject string, claims map[string]any) (*Person, error) {
 	person := &Person{Issuer: p.config.Issuer, Subject: subject}
 	verified := isTrue(claims["email_verified"])
-	if verified {
+	if email, _ := claims["email"].(string); verified && strings.Contains(email, "@") && len(email) <= maxName {
 		person.Email = text(claims, "email")
 	}
 	person.Name = text(claims, p.config.NameClaim)
@@ -147,7 +147,8 @@ func text(claims map[string]any, name string) string {
 		return ""
 	}
 	letters := slices.DeleteFunc([]rune(strings.ToValidUTF8(s, "")), func(r rune) bool { return !unicode.IsPrint(r) })
-	return strings.TrimSpace(string(letters[:min(len(letters), maxName)]))
+	s = string(letters)
+	return strings.TrimSpace(strings.ToValidUTF8(s[:min(len(s), maxName)], "")) // a letter may be cut in two
 }
 
 // isTrue reads a claim that is true, which some providers write as a text.
