@@ -62,6 +62,9 @@ func All() []Part {
 			Name: "helm", Packages: []string{"helm.sh/helm/v4/cmd/helm"}, Patience: "two minutes",
 		},
 		{
+			Name: "oidcprovider", Packages: []string{"."}, Binary: "oidcprovider", Patience: "half a minute",
+		},
+		{
 			Name: "stepca", Packages: []string{"github.com/smallstep/certificates/cmd/step-ca"}, Patience: "about a minute",
 		},
 		{
