@@ -65,7 +65,7 @@ func access() map[string]auth.Access {
 		"get-profile":       auth.Read,
 		"list-credentials":  auth.Read,
 		"list-certificates": auth.Read, "get-certificate": auth.Read, "get-certificate-pem": auth.Read, "export-certificates": auth.Read,
-		"list-identities": auth.Read, "get-identity": auth.Read,
+		"list-identities": auth.Read, "export-identities": auth.Read, "get-identity": auth.Read,
 		"list-tokens": auth.Read,
 		"list-events": auth.Read,
 

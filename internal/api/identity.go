@@ -18,12 +18,17 @@ func (s *Server) identityRoutes() {
 		summary: "List what certificates are for, each with its newest certificate",
 	}, s.listIdentities)
 	register(s, operation{
+		id: "export-identities", method: http.MethodGet, path: "/identities/export", tag: tag, access: auth.Read,
+		summary: "Export identities as JSON or CSV", produces: []string{"application/json", "text/csv"},
+	}, s.exportIdentities)
+	register(s, operation{
 		id: "get-identity", method: http.MethodGet, path: "/identities/{identity}", tag: tag, access: auth.Read,
 		summary: "Show an identity",
 	}, s.getIdentity)
 }
 
-func (s *Server) listIdentities(ctx context.Context, in *struct {
+// IdentityQuery are the parameters that select identities.
+type IdentityQuery struct {
 	Text        string `query:"q" doc:"What a person types: parts of the name, the beginning of the cluster's name, or the serial or SHA-256 fingerprint of one of its certificates in hexadecimal." maxLength:"200"`
 	Name        string `query:"name" doc:"SPIFFE ID, DNS name or address; a prefix when it ends with *." maxLength:"2048"`
 	TrustDomain string `query:"trustDomain" maxLength:"255"`
@@ -31,21 +36,34 @@ func (s *Server) listIdentities(ctx context.Context, in *struct {
 	Profile     string `query:"profile" doc:"Name or identifier of the profile." maxLength:"100"`
 	Cluster     string `query:"cluster" doc:"Cluster that the newest certificate went to." maxLength:"63"`
 	Status      string `query:"status" enum:"ok,renewal-due,lapsing,lapsed"`
+}
+
+func (q *IdentityQuery) filter(ctx context.Context, view *catalog.Snapshot) (pki.IdentityFilter, error) {
+	filter := pki.IdentityFilter{
+		Sees: auth.PrincipalOf(ctx).Sees, Text: q.Text, Cluster: q.Cluster, Name: q.Name, TrustDomain: q.TrustDomain,
+		Namespace: q.Namespace, Status: pki.IdentityStatus(q.Status),
+	}
+	if q.Profile != "" {
+		p, err := namedProfile(view, q.Profile, "profile")
+		if err != nil {
+			return filter, err
+		}
+		filter.ProfileID = p.ID
+	}
+	return filter, nil
+}
+
+func (s *Server) listIdentities(ctx context.Context, in *struct {
+	IdentityQuery
 	PageQuery
 },
 ) (*output[apiv1.Page[apiv1.Identity]], error) {
 	view := s.config.Catalog.Snapshot()
-	filter := pki.IdentityFilter{
-		Sees: auth.PrincipalOf(ctx).Sees, Text: in.Text, Cluster: in.Cluster, Name: in.Name, TrustDomain: in.TrustDomain, Namespace: in.Namespace, Status: pki.IdentityStatus(in.Status),
-		After: in.After, Limit: in.Limit,
+	filter, err := in.filter(ctx, view)
+	if err != nil {
+		return nil, err
 	}
-	if in.Profile != "" {
-		p, err := namedProfile(view, in.Profile, "profile")
-		if err != nil {
-			return nil, err
-		}
-		filter.ProfileID = p.ID
-	}
+	filter.After, filter.Limit = in.After, in.Limit
 	now := s.config.Now()
 	identities, err := s.config.Store.Identities(ctx, filter, now)
 	if err != nil {

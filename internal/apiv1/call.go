@@ -223,11 +223,23 @@ func (c *Client) ExportCertificates(ctx context.Context, format string, q Certif
 	return response.Body, nil
 }
 
-// Identities lists identities by name.
+func (q IdentityQuery) values() query {
+	return query{}.text("q", q.Text).text("cluster", q.Cluster).text("name", q.Name).text("trustDomain", q.TrustDomain).
+		text("namespace", q.Namespace).text("profile", q.Profile).text("status", q.Status).text("after", q.After).number("limit", q.Limit)
+}
+
+// Identities lists identities by name; those that a text finds, by what it has found.
 func (c *Client) Identities(ctx context.Context, q IdentityQuery) (*Page[Identity], error) {
-	values := query{}.text("q", q.Text).text("cluster", q.Cluster).text("name", q.Name).text("trustDomain", q.TrustDomain).text("namespace", q.Namespace).
-		text("profile", q.Profile).text("status", q.Status).text("after", q.After).number("limit", q.Limit)
-	return get[Page[Identity]](ctx, c, "/identities", values)
+	return get[Page[Identity]](ctx, c, "/identities", q.values())
+}
+
+// ExportIdentities streams identities as json or csv, as ExportCertificates does.
+func (c *Client) ExportIdentities(ctx context.Context, format string, q IdentityQuery) (io.ReadCloser, error) {
+	response, err := c.send(ctx, http.MethodGet, "/identities/export", url.Values(q.values().text("format", format)), nil)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
 }
 
 // Identity shows one.

@@ -9,15 +9,6 @@ import (
 	"github.com/certloom/certloom/internal/auth"
 )
 
-// certificatesView is the inventory by certificate, newest first.
-type certificatesView struct {
-	Tabs                                   []tab
-	Fields                                 []field
-	Rows                                   []certificateRow
-	Filtered                               bool
-	Self, Next, First, CSV, JSONL, Archive string
-}
-
 type certificateRow struct {
 	Serial, Short, Path    string
 	Identity, IdentityPath string
@@ -27,6 +18,8 @@ type certificateRow struct {
 	Profile, CA            string
 	Credential             string
 	Where                  string // cluster and Pod
+	Cluster, Pod           string
+	Agent, Address         string // the client's program and where it was
 	Issued, Ends           stamp
 }
 
@@ -35,67 +28,14 @@ func (v *visit) certificateRow(c *apiv1.Certificate) certificateRow {
 		Serial: c.Serial, Short: c.Serial[:min(12, len(c.Serial))] + "…", Path: "/inventory/certificates/" + url.PathEscape(c.Serial),
 		Identity: c.Identity, IdentityPath: identityPath(c.Identity), Status: c.Status, Text: v.text("inventory.status." + c.Status),
 		Profile: c.Profile, CA: c.IssuingCA, Credential: c.CredentialName, Issued: v.stamp(c.IssuedAt), Ends: v.stamp(c.NotAfter),
+		Agent: c.UserAgent, Address: c.Address,
 	}
 	if w := c.Workload; w != nil {
 		row.Where = strings.Trim(w.Cluster+" · "+w.Pod, " ·")
+		row.Cluster, row.Pod = w.Cluster, w.Pod
 	}
 	row.Left, row.Bar = v.timeLeft(c.NotBefore, c.NotAfter, !c.RevokedAt.IsZero(), toneOf(c.Status))
 	return row
-}
-
-// certificateQuery is what the page's address selects.
-func (v *visit) certificateQuery() apiv1.CertificateQuery {
-	q := apiv1.CertificateQuery{
-		Status: v.query("status"), Profile: v.query("profile"), Credential: v.query("credential"), Cluster: v.query("cluster"), Namespace: v.query("namespace"),
-		After: v.query("after"), Limit: inventoryPage,
-	}
-	q.Text = v.typed()
-	return q
-}
-
-func (c *Console) certificates(v *visit) error {
-	q := v.certificateQuery()
-	list, err := v.api.Certificates(v.ctx(), q)
-	if err != nil {
-		return err
-	}
-	view := certificatesView{
-		Tabs: v.inventoryTabs("certificates"), Self: v.r.URL.RequestURI(), Filtered: v.r.URL.RawQuery != "",
-	}
-	for i := range list.Items {
-		view.Rows = append(view.Rows, v.certificateRow(&list.Items[i]))
-	}
-	view.First, view.Next = v.pages(list.Next)
-	if v.htmx() {
-		return v.fragment("certificates", "rows", view)
-	}
-	if view.Fields, err = v.inventoryFilters([]string{"valid", "renewal-due", "expired", "revoked"}); err != nil {
-		return err
-	}
-	export := func(format string) string {
-		query := v.r.URL.Query()
-		query.Del("after")
-		query.Set("format", format)
-		return "/inventory/export?" + query.Encode()
-	}
-	view.CSV, view.JSONL, view.Archive = export("csv"), export("json"), export("pem")
-	return v.render("certificates", view)
-}
-
-// exportCertificates hands on the API's export of what the list selects.
-func (c *Console) exportCertificates(v *visit) error {
-	format := v.query("format")
-	q := v.certificateQuery()
-	query := url.Values{"format": {format}}
-	for name, value := range map[string]string{
-		"q": q.Text, "namespace": q.Namespace, "profile": q.Profile, "status": q.Status,
-		"credential": q.Credential, "cluster": q.Cluster,
-	} {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
-	return v.pass("/certificates/export?"+query.Encode(), "certificates."+format)
 }
 
 // certificateView is the page of one certificate, for the owner of a service.
@@ -208,11 +148,16 @@ func (c *Console) certificatePEM(v *visit) error {
 	return v.pass(path, serial+".pem")
 }
 
+// reasonOptions are the reasons of RFC 5280 that may be given.
+func (v *visit) reasonOptions() []option {
+	return v.options("certificate.reason.", "unspecified", "keyCompromise", "superseded", "cessationOfOperation", "affiliationChanged", "privilegeWithdrawn")
+}
+
 func (c *Console) revokeCertificateForm(v *visit) error { return v.showRevoke(v.newForm(nil)) }
 
 func (v *visit) showRevoke(f *form) error {
 	back := "/inventory/certificates/" + url.PathEscape(v.r.PathValue("serial"))
-	reason := f.choice("radio", "/reason", "certificate.reason", v.options("certificate.reason.", "unspecified", "keyCompromise", "superseded", "cessationOfOperation", "affiliationChanged", "privilegeWithdrawn"))
+	reason := f.choice("radio", "/reason", "certificate.reason", v.reasonOptions())
 	reason.Required = true
 	return f.render("confirm", confirmView{
 		Form: f, Question: v.text("certificate.revoke.question"), Means: v.text("certificate.revoke.means"), Button: v.text("credential.revoke"),

@@ -4,7 +4,6 @@ import (
 	"html/template"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/certloom/certloom/internal/apiv1"
@@ -17,32 +16,21 @@ func (c *Console) inventoryRoutes() []route {
 		{"GET /inventory", auth.Read, c.identities},
 		{"GET /inventory/identity", auth.Read, c.identity},
 		{"GET /inventory/certificates", auth.Read, c.certificates},
+		{"GET /inventory/certificates/export", auth.Read, c.exportCertificates},
+		{"GET /inventory/certificates/revoke", auth.Write, c.revokeSeveralForm},
+		{"POST /inventory/certificates/revoke", auth.Write, c.revokeSeveral},
 		{"GET /inventory/certificates/{serial}", auth.Read, c.certificate},
 		{"GET /inventory/certificates/{serial}/pem", auth.Read, c.certificatePEM},
 		{"GET /inventory/certificates/{serial}/revoke", auth.Write, c.revokeCertificateForm},
 		{"POST /inventory/certificates/{serial}/revoke", auth.Write, c.revokeCertificate},
-		{"GET /inventory/export", auth.Read, c.exportCertificates},
+		{"GET /inventory/export", auth.Read, c.exportIdentities},
 	}
 }
 
-// inventoryPage is how many rows a page of the inventory has.
-const inventoryPage = 50
-
 // identitiesView is the inventory by identity: what people look after is a workload, not the certificate of the hour.
 type identitiesView struct {
-	Tabs     []tab
-	Fields   []field // filters
-	Rows     []identityRow
-	Filtered bool
-	Self     string // address of the same page, to look again
-	Next     string // address of the next page, "" on the last
-	First    string // address of the first page, "" there
-}
-
-// tab is one of several lists of an area.
-type tab struct {
-	Title, Path string
-	Current     bool
+	listView
+	Rows []identityRow
 }
 
 type identityRow struct {
@@ -56,14 +44,9 @@ type identityRow struct {
 	Bar              template.HTML
 	Profile          string
 	Certificates     string
+	Cluster          string
 	LastIssued, Ends stamp
-}
-
-func (v *visit) inventoryTabs(current string) []tab {
-	return []tab{
-		{v.text("nav.identities"), "/inventory", current == "identities"},
-		{v.text("nav.certificates"), "/inventory/certificates", current == "certificates"},
-	}
+	First            stamp
 }
 
 func identityPath(name string) string { return "/inventory/identity?name=" + url.QueryEscape(name) }
@@ -73,6 +56,7 @@ func (v *visit) identityRow(i *apiv1.Identity) identityRow {
 		Name: i.Name, Path: identityPath(i.Name), Short: i.Name, Namespace: i.Namespace, TrustDomain: i.TrustDomain, Status: i.Status,
 		Text: v.text("inventory.status." + i.Status), Newest: "/inventory/certificates/" + i.NewestSerial, Profile: i.Profile,
 		Certificates: number(i.Certificates), LastIssued: v.stamp(i.LastIssuedAt), Ends: v.stamp(i.NotAfter),
+		Cluster: i.Cluster, First: v.stamp(i.FirstIssuedAt),
 	}
 	if i.ServiceAccount != "" {
 		row.Short = i.ServiceAccount
@@ -108,77 +92,65 @@ func (v *visit) timeLeft(from, to time.Time, revoked bool, tone chart.Tone) (str
 	return text, chart.Bar{Share: min(1, share), Tone: tone}.Draw()
 }
 
-// maxTyped is how much of a search the API takes. What nobody has typed, but pasted, is cut.
-const maxTyped = 200
-
-// typed is what somebody looks for.
-func (v *visit) typed() string {
-	typed := strings.ToValidUTF8(strings.TrimSpace(v.query("q")), "\ufffd")
-	if runes := []rune(typed); len(runes) > maxTyped {
-		typed = string(runes[:maxTyped])
+// identityList is the list of identities.
+func identityList() listKind {
+	return listKind{
+		name: "identities", path: "/inventory", statuses: []string{"ok", "renewal-due", "lapsing", "lapsed"},
+		more: []string{"trustDomain", "cluster"},
+		columns: []column{
+			{"namespace", "inventory.namespace", true}, {"status", "inventory.status", true}, {"left", "inventory.timeLeft", true},
+			{"cluster", "inventory.cluster", true}, {"profile", "inventory.profile", true}, {"last", "inventory.last", true},
+			{"issued", "inventory.issued", true}, {"ends", "common.expires", false}, {"first", "inventory.first", false},
+			{"trustDomain", "inventory.trustDomain", false},
+		},
+		views: []readyView{
+			{"inventory.view.all", ""}, {"inventory.view.due", "status=renewal-due"}, {"inventory.view.lapsing", "status=lapsing"},
+			{"inventory.view.lapsed", "status=lapsed"},
+		},
 	}
-	return typed
 }
 
 func (c *Console) identities(v *visit) error {
-	q := apiv1.IdentityQuery{
-		Namespace: strings.TrimSpace(v.query("namespace")), TrustDomain: strings.TrimSpace(v.query("trustDomain")),
-		Profile: v.query("profile"), Status: v.query("status"), After: v.query("after"), Limit: inventoryPage,
-	}
-	q.Text = v.typed()
-	list, err := v.api.Identities(v.ctx(), q)
+	list, err := v.api.Identities(v.ctx(), v.identityQuery())
 	if err != nil {
 		return err
 	}
-	view := identitiesView{
-		Tabs: v.inventoryTabs("identities"), Self: v.r.URL.RequestURI(),
-		Filtered: q.Text != "" || q.Namespace != "" || q.TrustDomain != "" || q.Profile != "" || q.Status != "",
+	view := identitiesView{}
+	if view.listView, err = v.newList(identityList(), len(list.Items), list.Next); err != nil {
+		return err
 	}
 	for i := range list.Items {
 		view.Rows = append(view.Rows, v.identityRow(&list.Items[i]))
 	}
-	view.First, view.Next = v.pages(list.Next)
+	if len(view.Rows) == 0 && v.typed() != "" { // a Pod, perhaps
+		view.Elsewhere = "/inventory/certificates?" + url.Values{"q": {v.typed()}}.Encode()
+	}
 	if v.htmx() {
 		return v.fragment("inventory", "rows", view)
-	}
-	if view.Fields, err = v.inventoryFilters([]string{"ok", "renewal-due", "lapsing", "lapsed"}); err != nil {
-		return err
 	}
 	return v.render("inventory", view)
 }
 
-// pages are the addresses of the first page and of the next one.
-func (v *visit) pages(next string) (first, following string) {
-	at := *v.r.URL
-	query := at.Query()
-	if query.Has("after") {
-		query.Del("after")
-		at.RawQuery = query.Encode()
-		first = at.RequestURI()
+// exportIdentities hands on the API's export of what the list selects.
+func (c *Console) exportIdentities(v *visit) error {
+	format, q := v.query("format"), v.identityQuery()
+	query := url.Values{"format": {format}}
+	for name, value := range map[string]string{
+		"q": q.Text, "namespace": q.Namespace, "trustDomain": q.TrustDomain, "cluster": q.Cluster, "profile": q.Profile, "status": q.Status,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
 	}
-	if next != "" {
-		query.Set("after", next)
-		at.RawQuery = query.Encode()
-		following = at.RequestURI()
-	}
-	return first, following
+	return v.pass("/identities/export?"+query.Encode(), "identities."+format)
 }
 
-// inventoryFilters are the fields above a list of the inventory.
-func (v *visit) inventoryFilters(statuses []string) ([]field, error) {
-	f := v.newForm(v.r.URL.Query())
-	profiles, err := v.api.Profiles(v.ctx())
-	if err != nil {
-		return nil, err
+// identityQuery is what the page's address selects.
+func (v *visit) identityQuery() apiv1.IdentityQuery {
+	return apiv1.IdentityQuery{
+		Text: v.typed(), Namespace: v.chosen("namespace"), TrustDomain: v.chosen("trustDomain"), Cluster: v.chosen("cluster"),
+		Profile: v.chosen("profile"), Status: v.chosen("status"), After: v.query("after"), Limit: inventoryPage,
 	}
-	anyProfile := []option{{Value: "", Label: v.text("common.all")}}
-	for _, p := range profiles.Items {
-		anyProfile = append(anyProfile, option{Value: p.Name, Label: p.Name})
-	}
-	anyStatus := append([]option{{Value: "", Label: v.text("common.all")}}, v.options("inventory.status.", statuses...)...)
-	search := f.field("search", "q", "inventory.search")
-	search.Help = ""
-	return []field{search, f.choice("select", "status", "inventory.status", anyStatus), f.choice("select", "profile", "inventory.profile", anyProfile)}, nil
 }
 
 // identityView is the page of one identity: its certificates as a history.

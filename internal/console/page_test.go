@@ -129,7 +129,7 @@ func TestRevokeACertificate(t *testing.T) {
 		t.Error("the page does not say so, or offers it again")
 	}
 	for name, want := range map[string]string{"csv": "superseded", "json": "superseded", "pem": "BEGIN CERTIFICATE"} {
-		if a := l.get(t, "/inventory/export?format="+name); a.Code != http.StatusOK || !strings.Contains(a.Body.String(), want) {
+		if a := l.get(t, "/inventory/certificates/export?format="+name); a.Code != http.StatusOK || !strings.Contains(a.Body.String(), want) {
 			t.Errorf("export as %s: %d %s", name, a.Code, a.Body)
 		}
 	}

@@ -50,6 +50,6 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   const part = event.target.closest?.("[data-refresh]");
   if (!part || event.target !== part) return;
   const marked = document.getSelection();
-  const reading = part.querySelector("details[open]") || (marked && !marked.isCollapsed && part.contains(marked.anchorNode));
+  const reading = part.querySelector("details[open], input:checked") || (marked && !marked.isCollapsed && part.contains(marked.anchorNode));
   if (document.hidden || reading) event.preventDefault();
 });
