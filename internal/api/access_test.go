@@ -66,8 +66,9 @@ func access() map[string]auth.Access {
 		"list-credentials":  auth.Read,
 		"list-certificates": auth.Read, "get-certificate": auth.Read, "get-certificate-pem": auth.Read, "export-certificates": auth.Read,
 		"list-identities": auth.Read, "export-identities": auth.Read, "get-identity": auth.Read,
-		"list-tokens": auth.Read,
-		"list-events": auth.Read,
+		"list-tokens":  auth.Read,
+		"list-events":  auth.Read,
+		"check-policy": auth.Read, "preview-policy": auth.Read,
 
 		"create-ca": auth.Write, "import-ca": auth.Write, "install-ca-certificate": auth.Write, "update-ca-settings": auth.Write,
 		"suspend-ca": auth.Write, "activate-ca": auth.Write,

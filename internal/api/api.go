@@ -136,6 +136,7 @@ func (s *Server) routes() {
 	s.statisticsRoutes()
 	s.caRoutes()
 	s.profileRoutes()
+	s.policyRoutes()
 	s.credentialRoutes()
 	s.certificateRoutes()
 	s.identityRoutes()

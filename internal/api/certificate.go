@@ -23,6 +23,8 @@ import (
 // Issuer makes certificates; what it returns is durable.
 type Issuer interface {
 	Issue(ctx context.Context, r issue.Request) (*pki.Certificate, error)
+	// Explain says what Issue would do, and does nothing.
+	Explain(ctx context.Context, r issue.Request) (*issue.Explanation, error)
 	// Chain returns a certificate and those above it, leaf first.
 	Chain(c *pki.Certificate, includeRoot bool) ([][]byte, error)
 }

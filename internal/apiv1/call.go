@@ -147,6 +147,17 @@ func (c *Client) DeleteProfile(ctx context.Context, name string) error {
 	return c.call(ctx, http.MethodDelete, at("profiles", name), nil, nil, nil)
 }
 
+// CheckPolicy asks whether a certificate would be issued, and why not. The question is anything whose JSON is a
+// PolicyQuestion: a map can leave out the rules of a draft that are to be the template's, which a struct cannot.
+func (c *Client) CheckPolicy(ctx context.Context, question any) (*PolicyAnswer, error) {
+	return send[PolicyAnswer](ctx, c, http.MethodPost, "/policy/check", question)
+}
+
+// PreviewPolicy shows an example certificate of a profile or of a draft of one; the question is as CheckPolicy's.
+func (c *Client) PreviewPolicy(ctx context.Context, question any) (*PolicyAnswer, error) {
+	return send[PolicyAnswer](ctx, c, http.MethodPost, "/policy/preview", question)
+}
+
 // Credentials lists the EAB credentials, of one profile if it is named.
 func (c *Client) Credentials(ctx context.Context, profile string) (*Page[Credential], error) {
 	return get[Page[Credential]](ctx, c, "/credentials", query{}.text("profile", profile))

@@ -16,7 +16,7 @@ func (a *app) profileCommand() *cobra.Command {
 		a.profileCreate(), a.profileList(), a.profileGet(), a.profileClone(), a.profileUpdate(),
 		a.profileState("suspend", "Suspend a profile: nothing is issued under it until it is activated again", (*apiv1.Client).SuspendProfile),
 		a.profileState("activate", "Activate a suspended profile", (*apiv1.Client).ActivateProfile),
-		a.profileDelete())
+		a.profileDelete(), a.profileCheck())
 }
 
 // profileToBe is what the flags of `profile create` say besides rules.

@@ -47,15 +47,9 @@ func signatureName(key crypto.PublicKey) string {
 
 // authority returns the profile's issuing CA, ready to sign.
 func (i *Issuer) authority(ctx context.Context, p *pki.Profile) (*authority, error) {
-	ca, ok := i.config.CA(p.IssuingCA)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("profile %q has issuing CA %q, which is not there", p.Name, p.IssuingCA)
-	case ca.Kind != pki.IssuingCA || ca.Certificate == nil:
-		return nil, fault.New(fault.Unavailable, "CA %q of profile %q cannot issue: it is a root, or has no certificate yet", ca.Name, p.Name)
-	case ca.State != pki.Active:
-		return nil, fault.New(fault.Unauthorized, "issuing CA %q of profile %q is %s", ca.Name, p.Name, ca.State).
-			WithHint("activate it: certloom ca activate %s", ca.Name)
+	ca, err := i.issuingCA(p)
+	if err != nil {
+		return nil, err
 	}
 	if cached, ok := i.cas.Load(ca.ID); ok {
 		if a, ok := cached.(*authority); ok && a.ca == ca {
@@ -70,7 +64,34 @@ func (i *Issuer) authority(ctx context.Context, p *pki.Profile) (*authority, err
 	return a, nil
 }
 
+// issuingCA returns the profile's issuing CA, which may issue.
+func (i *Issuer) issuingCA(p *pki.Profile) (*pki.CA, error) {
+	ca, ok := i.config.CA(p.IssuingCA)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("profile %q has issuing CA %q, which is not there", p.Name, p.IssuingCA)
+	case ca.Kind != pki.IssuingCA || ca.Certificate == nil:
+		return nil, fault.New(fault.Unavailable, "CA %q of profile %q cannot issue: it is a root, or has no certificate yet", ca.Name, p.Name)
+	case ca.State != pki.Active:
+		return nil, fault.New(fault.Unauthorized, "issuing CA %q of profile %q is %s", ca.Name, p.Name, ca.State).
+			WithHint("activate it: certloom ca activate %s", ca.Name)
+	}
+	return ca, nil
+}
+
 func (i *Issuer) open(ctx context.Context, ca *pki.CA) (*authority, error) {
+	a, err := keyless(ca)
+	if err != nil {
+		return nil, err
+	}
+	if a.key, err = i.config.Signers.Signer(ctx, ca.KeyID); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// keyless returns a CA that can say what it would sign.
+func keyless(ca *pki.CA) (*authority, error) {
 	chain, err := parseChain(append([][]byte{ca.Certificate}, ca.Chain...))
 	if err != nil {
 		return nil, err
@@ -79,28 +100,15 @@ func (i *Issuer) open(ctx context.Context, ca *pki.CA) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := i.config.Signers.Signer(ctx, ca.KeyID)
-	if err != nil {
-		return nil, err
-	}
-	return &authority{ca: ca, certificate: chain[0], issuer: issuer, key: key}, nil
+	return &authority{ca: ca, certificate: chain[0], issuer: issuer}, nil
 }
 
 // make builds, lints and signs. What it returns must be committed before anybody sees it.
 func (i *Issuer) make(ca *authority, r *Request, accepted *policy.Accepted, span policy.Span, now time.Time) (*pki.Certificate, error) {
 	begin := i.config.Now()
-	// A CA that is younger than the profile's backdating: nothing is valid before its issuer.
-	if span.NotBefore.Before(ca.certificate.NotBefore) {
-		span.NotBefore = ca.certificate.NotBefore
-	}
-	serial, err := pki.NewSerial(now, i.config.Random)
+	want, err := i.want(ca, r, accepted, &span, now)
 	if err != nil {
-		return nil, fmt.Errorf("make serial: %w", err)
-	}
-	want := decide(r, accepted, span, serial)
-	if want.CA && ca.issuer.Depth() == 0 {
-		return nil, fault.New(fault.Unauthorized, "issuing CA %q has path length 0, so it can sign no CA for profile %q", ca.ca.Name, r.Profile.Name).
-			WithHint("make an issuing CA of path length 1 under a root of path length 2")
+		return nil, err
 	}
 	// 4. Build.
 	certificate, err := template(want, ca)
@@ -121,6 +129,24 @@ func (i *Issuer) make(ca *authority, r *Request, accepted *policy.Accepted, span
 	i.metrics.took(stageLint, judging)
 	i.metrics.took(stageBuild, i.config.Now().Sub(begin)-judging-signing)
 	return record(r, accepted, span, want, ca, der, now), nil
+}
+
+// want is what the certificate must be, under a CA that may sign it. The span is cut to the CA's beginning.
+func (i *Issuer) want(ca *authority, r *Request, accepted *policy.Accepted, span *policy.Span, now time.Time) (*lint.Want, error) {
+	// A CA that is younger than the profile's backdating: nothing is valid before its issuer.
+	if span.NotBefore.Before(ca.certificate.NotBefore) {
+		span.NotBefore = ca.certificate.NotBefore
+	}
+	serial, err := pki.NewSerial(now, i.config.Random)
+	if err != nil {
+		return nil, fmt.Errorf("make serial: %w", err)
+	}
+	want := decide(r, accepted, *span, serial)
+	if want.CA && ca.issuer.Depth() == 0 {
+		return nil, fault.New(fault.Unauthorized, "issuing CA %q has path length 0, so it can sign no CA for profile %q", ca.ca.Name, r.Profile.Name).
+			WithHint("make an issuing CA of path length 1 under a root of path length 2")
+	}
+	return want, nil
 }
 
 // decide puts together what the certificate must be: names and subject from policy, everything else from the profile.

@@ -210,17 +210,47 @@ func same(c *pki.Certificate, r *Request) (*pki.Certificate, error) {
 
 // authorize judges what storage knows.
 func authorize(facts *pki.FinalizeFacts, r *Request) error {
+	for _, judge := range [...]func(*pki.FinalizeFacts, *Request) error{checkClient, checkActive, checkOrder, checkKey} {
+		if err := judge(facts, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkClient judges who asks.
+func checkClient(facts *pki.FinalizeFacts, r *Request) error {
 	switch {
 	case r.Account != nil && facts.AccountState != pki.StatusValid:
 		return fault.New(fault.Unauthorized, "account %q is not valid", r.Account.ID)
 	case r.Credential != nil && !facts.CredentialUsable:
 		return fault.New(fault.Unauthorized, "EAB credential %q of profile %q is revoked or has expired", r.Credential.Name, r.Profile.Name)
-	case !facts.ProfileActive || r.Profile.State != pki.Active:
-		return fault.New(fault.Unauthorized, "certificate profile %q is suspended", r.Profile.Name)
+	}
+	return nil
+}
+
+// checkActive judges the profile.
+func checkActive(facts *pki.FinalizeFacts, r *Request) error {
+	if facts.ProfileActive && r.Profile.State == pki.Active {
+		return nil
+	}
+	return fault.New(fault.Unauthorized, "certificate profile %q is suspended", r.Profile.Name)
+}
+
+// checkOrder judges the authorizations.
+func checkOrder(facts *pki.FinalizeFacts, r *Request) error {
+	switch {
 	case r.ByChallenge && len(facts.Proved) < len(r.Identifiers):
 		return fault.New(fault.OrderNotReady, "order is not ready: control of %s has not been proved (RFC 8555 section 7.4)", unproved(facts.Proved, r.Identifiers))
 	case len(facts.Deactivated) > 0:
 		return fault.New(fault.Unauthorized, "the authorization for %s was deactivated; make a new order", deactivated(facts.Deactivated, r.Identifiers))
+	}
+	return nil
+}
+
+// checkKey judges whose key it is.
+func checkKey(facts *pki.FinalizeFacts, r *Request) error {
+	switch {
 	case facts.AccountKey || (r.Account != nil && r.CSR.Thumbprint == r.Account.Thumbprint):
 		return fault.New(fault.BadCSR, "CSR's key is the key of an ACME account; a certificate needs a key of its own (RFC 8555 section 11.1)")
 	case facts.CAKey:

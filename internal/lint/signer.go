@@ -95,3 +95,40 @@ func dependable(key crypto.Signer) bool {
 		return false
 	}
 }
+
+// Draft stands in for a CA key where only an example of a certificate is wanted: what x509.CreateCertificate hands it
+// is judged as Signer does, and kept. It has no key, so nothing that it makes is accepted anywhere.
+type Draft struct {
+	issuer *Issuer
+	want   *Want
+	der    []byte
+}
+
+// NewDraft returns the stand-in for one certificate.
+func NewDraft(issuer *Issuer, want *Want) *Draft { return &Draft{issuer: issuer, want: want} }
+
+// Public returns the CA's public key.
+func (d *Draft) Public() crypto.PublicKey { return d.issuer.key }
+
+// Sign refuses as Signer does.
+func (d *Draft) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("lint: only a whole certificate can be judged, not a digest")
+}
+
+// SignMessage judges a TBSCertificate. It returns no signature, but an error that Finish knows.
+func (d *Draft) SignMessage(_ io.Reader, tbs []byte, _ crypto.SignerOpts) ([]byte, error) {
+	if err := d.issuer.Check(tbs, d.want); err != nil {
+		return nil, err
+	}
+	// A signature of no bits, which no algorithm has.
+	d.der = element(asn1.SEQUENCE, tbs, d.issuer.algorithm, element(asn1.BIT_STRING, []byte{0}))
+	return nil, errWhole
+}
+
+// Finish returns the example, or why there is none. It takes the error that x509.CreateCertificate returned.
+func (d *Draft) Finish(err error) ([]byte, error) {
+	if d.der != nil && errors.Is(err, errWhole) {
+		return d.der, nil
+	}
+	return nil, err
+}

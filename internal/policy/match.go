@@ -48,11 +48,16 @@ func judgeDNS(rules *pki.DNSRules, name string) string {
 		}
 	}
 	for _, pattern := range rules.Allow {
-		if wildcard && coversWildcard(pattern, base) || !wildcard && matchDNS(pattern, name) {
+		if allowsDNS(pattern, name, base, wildcard) {
 			return ""
 		}
 	}
 	return "it matches none of " + list(rules.Allow)
+}
+
+// allowsDNS reports whether an allow pattern matches a name, or all names that a wildcard stands for.
+func allowsDNS(pattern, name, base string, wildcard bool) bool {
+	return wildcard && coversWildcard(pattern, base) || !wildcard && matchDNS(pattern, name)
 }
 
 func judgeIP(rules *pki.IPRules, addr netip.Addr) string {

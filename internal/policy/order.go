@@ -22,23 +22,45 @@ func CheckIdentifiers(p *pki.Profile, c *pki.Credential, ids []pki.Identifier) e
 	if err := checkCredential(p, c); err != nil {
 		return err
 	}
+	return checkIdentifiers(p, c, ids, nil)
+}
+
+// checkIdentifiers is CheckIdentifiers for a credential that was judged.
+func checkIdentifiers(p *pki.Profile, c *pki.Credential, ids []pki.Identifier, t *trail) error {
 	if len(ids) == 0 {
 		if issuesSPIFFE(p) {
 			return nil
 		}
-		return fault.New(fault.Malformed, "order has no identifiers; profile %q needs at least one", p.Name)
+		return t.last(RuleNames, "", fault.New(fault.Malformed, "order has no identifiers; profile %q needs at least one", p.Name))
 	}
 	if len(ids) > p.Rules.MaxNames {
-		return fault.New(fault.Malformed, "order has %d identifiers, more than the %d that profile %q allows",
-			len(ids), p.Rules.MaxNames, p.Name)
+		return t.last(RuleNames, "", fault.New(fault.Malformed, "order has %d identifiers, more than the %d that profile %q allows",
+			len(ids), p.Rules.MaxNames, p.Name))
 	}
 	var refused []fault.Subproblem
 	for _, id := range ids {
-		if problem := checkIdentifier(p, c, id); problem != nil {
+		problem := checkIdentifier(p, c, id)
+		if t != nil {
+			_ = t.note(Rule(id.Type), id.Value, subproblem(problem), func() string { return identifierSays(p, c, id) })
+		} else if problem != nil {
 			refused = append(refused, *problem)
 		}
 	}
 	return join(refused, len(ids))
+}
+
+// identifierSays tells why an identifier is allowed.
+func identifierSays(p *pki.Profile, c *pki.Credential, id pki.Identifier) string {
+	if id.Type == pki.DNS {
+		base, wildcard := strings.CutPrefix(id.Value, "*.")
+		return fmt.Sprintf("DNS name %q ", id.Value) + allowedBy(p, c, func(rules *pki.NameRules) string {
+			return patternOf(rules.DNS.Allow, func(pattern string) bool { return allowsDNS(pattern, id.Value, base, wildcard) })
+		})
+	}
+	addr := netip.MustParseAddr(id.Value) // canonical, so it parses
+	return fmt.Sprintf("IP address %q ", id.Value) + allowedBy(p, c, func(rules *pki.NameRules) string {
+		return patternOf(rules.IP.Allow, func(prefix netip.Prefix) bool { return prefix.Contains(addr) })
+	})
 }
 
 func checkIdentifier(p *pki.Profile, c *pki.Credential, id pki.Identifier) *fault.Subproblem {

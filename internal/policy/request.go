@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -46,53 +47,88 @@ func Requested(r *csr.Request) ([]pki.Identifier, error) {
 //   - An order without identifiers takes a CSR with exactly one SPIFFE ID and no other name.
 //   - A mesh intermediate has a common name, for its subject, and no other name.
 func CheckRequest(p *pki.Profile, c *pki.Credential, order []pki.Identifier, r *csr.Request) (*Accepted, error) {
-	if err := checkCredential(p, c); err != nil {
+	return judge(p, c, order, r, nil)
+}
+
+// judge asks all questions, in order. What it returns besides an error is worth something only if the trail has no
+// refusal.
+func judge(p *pki.Profile, c *pki.Credential, order []pki.Identifier, r *csr.Request, t *trail) (*Accepted, error) {
+	if err := t.note(RuleCredential, "", checkCredential(p, c), func() string { return credentialSays(p, c) }); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(p.Rules.Keys, r.KeyAlgorithm) {
-		return nil, fault.New(fault.BadPublicKey, "CSR's key algorithm %q is not one that profile %q takes: %s",
-			r.KeyAlgorithm, p.Name, list(p.Rules.Keys))
+	if err := t.note(RuleKey, string(r.KeyAlgorithm), checkKey(p, r), func() string {
+		return fmt.Sprintf("key algorithm %q is one of profile %q", r.KeyAlgorithm, p.Name)
+	}); err != nil {
+		return nil, err
 	}
 	if p.Template == pki.MeshIntermediate {
-		return acceptIntermediate(p, order, r)
+		accepted, err := acceptIntermediate(p, order, r)
+		if err := t.last(RuleCA, r.CommonName, err); err != nil {
+			return nil, err
+		}
+		return accepted, t.note(RuleCA, r.CommonName, nil, func() string {
+			return fmt.Sprintf("profile %q issues CAs, and %q is a common name that one can have", p.Name, r.CommonName)
+		})
 	}
-	if r.CA {
-		return nil, fault.New(fault.BadCSR, "CSR asks for a CA certificate (basicConstraints), which profile %q does not issue", p.Name)
-	}
-	if err := CheckIdentifiers(p, c, order); err != nil {
+	if err := t.note(RuleCA, "", checkLeaf(p, r), func() string { return "no CA is asked for" }); err != nil {
 		return nil, err
 	}
-	accepted, err := acceptNames(p, order, r)
+	if err := checkIdentifiers(p, c, order, t); err != nil {
+		return nil, err
+	}
+	accepted, err := acceptNames(p, order, r, t)
 	if err != nil {
 		return nil, err
 	}
-	if err := acceptSPIFFE(p, c, order, r, accepted); err != nil {
+	if err := acceptSPIFFE(p, c, order, r, accepted, t); err != nil {
 		return nil, err
 	}
 	accepted.Identity = identity(accepted)
 	return accepted, nil
 }
 
+func checkKey(p *pki.Profile, r *csr.Request) error {
+	if slices.Contains(p.Rules.Keys, r.KeyAlgorithm) {
+		return nil
+	}
+	return fault.New(fault.BadPublicKey, "CSR's key algorithm %q is not one that profile %q takes: %s", r.KeyAlgorithm, p.Name, list(p.Rules.Keys))
+}
+
+func checkLeaf(p *pki.Profile, r *csr.Request) error {
+	if !r.CA {
+		return nil
+	}
+	return fault.New(fault.BadCSR, "CSR asks for a CA certificate (basicConstraints), which profile %q does not issue", p.Name)
+}
+
 // acceptNames compares names with the order and applies the profile's subject rule.
-func acceptNames(p *pki.Profile, order []pki.Identifier, r *csr.Request) (*Accepted, error) {
+func acceptNames(p *pki.Profile, order []pki.Identifier, r *csr.Request, t *trail) (*Accepted, error) {
 	dns, err := dnsNames(r)
-	if err != nil {
+	if err := t.last(RuleSubject, r.CommonName, err); err != nil {
 		return nil, err
 	}
-	if count := len(dns) + len(r.Names.IPs) + len(r.Names.URIs); count > p.Rules.MaxNames {
-		return nil, fault.New(fault.BadCSR, "CSR has %d names, more than the %d that profile %q allows", count, p.Rules.MaxNames, p.Name)
-	}
-	if err := sameNames("DNS names", dns, order, pki.DNS); err != nil {
-		return nil, err
-	}
-	if err := sameNames("IP addresses", r.Names.IPs, order, pki.IP); err != nil {
+	count := len(dns) + len(r.Names.IPs) + len(r.Names.URIs)
+	if err := t.note(RuleNames, "", sameAsOrdered(p, order, dns, r, count), func() string {
+		return fmt.Sprintf("%d of at most %d names that profile %q allows", count, p.Rules.MaxNames, p.Name)
+	}); err != nil {
 		return nil, err
 	}
 	accepted := &Accepted{Names: pki.Names{DNS: dns, IPs: r.Names.IPs, URIs: r.Names.URIs}}
 	if p.Rules.Subject == pki.SubjectCommonName && len(r.CommonName) <= maxCommonName {
 		accepted.CommonName = strings.ToLower(r.CommonName)
 	}
-	return accepted, nil
+	return accepted, t.note(RuleSubject, r.CommonName, nil, func() string { return subjectSays(p, r.CommonName, accepted.CommonName) })
+}
+
+// sameAsOrdered compares names with the order, and their number with the profile's.
+func sameAsOrdered(p *pki.Profile, order []pki.Identifier, dns []string, r *csr.Request, count int) error {
+	if count > p.Rules.MaxNames {
+		return fault.New(fault.BadCSR, "CSR has %d names, more than the %d that profile %q allows", count, p.Rules.MaxNames, p.Name)
+	}
+	if err := sameNames("DNS names", dns, order, pki.DNS); err != nil {
+		return err
+	}
+	return sameNames("IP addresses", r.Names.IPs, order, pki.IP)
 }
 
 // maxCommonName is ub-common-name of RFC 5280 appendix A.
@@ -157,27 +193,42 @@ func without(names, others []string) []string {
 }
 
 // acceptSPIFFE judges the CSR's URIs and sets the SPIFFE ID.
-func acceptSPIFFE(p *pki.Profile, c *pki.Credential, order []pki.Identifier, r *csr.Request, accepted *Accepted) error {
-	switch uris := r.Names.URIs; {
-	case len(uris) == 0 && len(order) == 0:
-		return fault.New(fault.BadCSR, "CSR has no SPIFFE ID; an order without identifiers needs exactly one as URI subject alternative name")
-	case len(uris) == 0:
-		return nil
-	case !issuesSPIFFE(p):
-		return fault.New(fault.BadCSR, "CSR has URI %.200q, but profile %q issues no SPIFFE IDs", uris[0], p.Name)
-	case len(uris) > 1:
-		return fault.New(fault.BadCSR, "CSR has %d URIs as subject alternative names, more than one SPIFFE ID: %s", len(uris), list(uris))
+func acceptSPIFFE(p *pki.Profile, c *pki.Credential, order []pki.Identifier, r *csr.Request, accepted *Accepted, t *trail) error {
+	uri, err := onlyURI(p, order, r)
+	if err != nil || uri == "" {
+		return t.last(RuleSPIFFE, uri, err)
 	}
-	id, err := pki.ParseSPIFFEID(r.Names.URIs[0])
+	id, err := pki.ParseSPIFFEID(uri)
 	if err != nil {
-		return fault.New(fault.BadCSR, "CSR's %v", err)
+		return t.last(RuleSPIFFE, uri, fault.New(fault.BadCSR, "CSR's %v", err))
 	}
 	judge := func(rules *pki.NameRules) string { return judgeSPIFFE(&rules.SPIFFE, id) }
 	if reason := refusal(p, c, judge); reason != "" {
-		return fault.New(fault.RejectedIdentifier, "SPIFFE ID %q %s", r.Names.URIs[0], reason)
+		return t.last(RuleSPIFFE, uri, fault.New(fault.RejectedIdentifier, "SPIFFE ID %q %s", uri, reason))
 	}
 	accepted.SPIFFE = id
-	return nil
+	return t.note(RuleSPIFFE, uri, nil, func() string {
+		return fmt.Sprintf("SPIFFE ID %q ", uri) + allowedBy(p, c, func(rules *pki.NameRules) string {
+			return patternOf(rules.SPIFFE.Allow, func(pattern string) bool { return matchSPIFFE(pattern, id) }) +
+				fmt.Sprintf(" in trust domain %q", id.TrustDomain)
+		})
+	})
+}
+
+// onlyURI returns the CSR's URI, "" when there is none and none is needed.
+func onlyURI(p *pki.Profile, order []pki.Identifier, r *csr.Request) (string, error) {
+	switch uris := r.Names.URIs; {
+	case len(uris) == 0 && len(order) == 0:
+		return "", fault.New(fault.BadCSR, "CSR has no SPIFFE ID; an order without identifiers needs exactly one as URI subject alternative name")
+	case len(uris) == 0:
+		return "", nil
+	case !issuesSPIFFE(p):
+		return uris[0], fault.New(fault.BadCSR, "CSR has URI %.200q, but profile %q issues no SPIFFE IDs", uris[0], p.Name)
+	case len(uris) > 1:
+		return uris[0], fault.New(fault.BadCSR, "CSR has %d URIs as subject alternative names, more than one SPIFFE ID: %s", len(uris), list(uris))
+	default:
+		return uris[0], nil
+	}
 }
 
 // acceptIntermediate accepts the CSR of a mesh's own CA. Its names are no workload's: it has a subject, since a CA
@@ -201,7 +252,9 @@ func identity(a *Accepted) string {
 		return a.SPIFFE.String()
 	case len(a.Names.DNS) > 0:
 		return a.Names.DNS[0]
+	case len(a.Names.IPs) > 0:
+		return a.Names.IPs[0]
 	default:
-		return a.Names.IPs[0] // an order without identifiers has a SPIFFE ID
+		return "" // was refused: an order without identifiers has a SPIFFE ID
 	}
 }
