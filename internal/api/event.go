@@ -4,14 +4,12 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/auth"
 	"github.com/certloom/certloom/internal/catalog"
 	"github.com/certloom/certloom/internal/fault"
-	"github.com/certloom/certloom/internal/pki"
 )
 
 func (s *Server) eventRoutes() {
@@ -19,20 +17,19 @@ func (s *Server) eventRoutes() {
 		id: "list-events", method: http.MethodGet, path: "/events", tag: "audit", access: auth.Read,
 		summary: "List audit events, newest first",
 	}, s.listEvents)
+	register(s, operation{
+		id: "export-events", method: http.MethodGet, path: "/events/export", tag: "audit", access: auth.Read,
+		summary: "Export audit events as JSON or CSV, newest first", produces: []string{"application/json", "text/csv"},
+	}, s.exportEvents)
 }
 
 func (s *Server) listEvents(ctx context.Context, in *struct {
-	Action  string    `query:"action" doc:"Such as profile.create; a prefix when it ends with *." maxLength:"100"`
-	Target  string    `query:"target" doc:"Name, identifier or serial of what was acted upon." maxLength:"2048"`
-	Actor   string    `query:"actor" doc:"Identifier of who acted." maxLength:"100"`
-	Outcome string    `query:"outcome" enum:"done,refused"`
-	Since   time.Time `query:"since"`
+	EventQuery
 	PageQuery
 },
 ) (*output[apiv1.Page[apiv1.Event]], error) {
-	filter := pki.EventFilter{
-		Action: in.Action, Target: in.Target, Actor: in.Actor, Outcome: in.Outcome, Since: in.Since, Limit: in.Limit,
-	}
+	filter := in.filter()
+	filter.Limit = in.Limit
 	if in.After != "" {
 		before, err := strconv.ParseInt(in.After, 10, 64)
 		if err != nil || before < 1 {

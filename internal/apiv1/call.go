@@ -275,7 +275,19 @@ func (c *Client) RevokeToken(ctx context.Context, id string) (*Token, error) {
 
 // Events lists audit events, newest first.
 func (c *Client) Events(ctx context.Context, q EventQuery) (*Page[Event], error) {
-	values := query{}.text("action", q.Action).text("target", q.Target).text("actor", q.Actor).text("outcome", q.Outcome).
-		time("since", q.Since).text("after", q.After).number("limit", q.Limit)
-	return get[Page[Event]](ctx, c, "/events", values)
+	return get[Page[Event]](ctx, c, "/events", q.values().text("after", q.After).number("limit", q.Limit))
+}
+
+// ExportEvents streams audit events as json or csv, newest first. The caller closes the stream. A stream that breaks off
+// ends with an error.
+func (c *Client) ExportEvents(ctx context.Context, format string, q EventQuery) (io.ReadCloser, error) {
+	response, err := c.send(ctx, http.MethodGet, "/events/export", url.Values(q.values().text("format", format)), nil)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
+}
+
+func (q *EventQuery) values() query {
+	return query{}.text("action", q.Action).text("target", q.Target).text("actor", q.Actor).text("outcome", q.Outcome).time("since", q.Since)
 }

@@ -99,6 +99,7 @@ func (c *Console) routes() []route {
 		c.inventoryRoutes(),
 		c.policyRoutes(),
 		c.authorityRoutes(),
+		c.auditRoutes(),
 	)
 }
 
