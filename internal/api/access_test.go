@@ -55,6 +55,9 @@ func access() map[string]auth.Access {
 		"login":  "",
 		"whoami": auth.Self,
 
+		"list-connectors": auth.Read, "get-connector": auth.Read, "get-connector-status": auth.Read,
+		"create-connector": auth.Write, "delete-connector": auth.Write,
+
 		"get-status":        auth.Read,
 		"get-statistics":    auth.Read,
 		"list-cas":          auth.Read,

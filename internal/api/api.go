@@ -64,12 +64,30 @@ type Vault interface {
 	Unseal(purpose, id string, sealed []byte) ([]byte, error)
 }
 
+// ConnectorReader reads connectors and what has happened in their clusters. Connector answers NotFound.
+type ConnectorReader interface {
+	Connectors(ctx context.Context) ([]pki.Connector, error)
+	Connector(ctx context.Context, name string) (*pki.Connector, error)
+	ConnectorFacts(ctx context.Context, credential pki.CredentialID, workloads, except string) (*pki.ConnectorFacts, error)
+}
+
+// ConnectorWriter changes connectors, each method in one transaction with its event. TakeDownload uses an address up: one
+// of all that ask gets it, the others NotFound.
+type ConnectorWriter interface {
+	CreateConnector(ctx context.Context, c *pki.Connector, downloads []pki.Download, event audit.Event) error
+	DeleteConnector(ctx context.Context, name string, event audit.Event) error
+	TakeDownload(ctx context.Context, hash [32]byte, now time.Time, event audit.Event) (connector string, err error)
+	RecordEvent(ctx context.Context, event audit.Event) error
+}
+
 // Store is all of them. It is safe for concurrent use.
 type Store interface {
 	Inventory
 	Journal
 	Database
 	Once
+	ConnectorReader
+	ConnectorWriter
 }
 
 // Config is what a Server needs.
@@ -91,6 +109,10 @@ type Config struct {
 	Now       func() time.Time               // required
 	Random    io.Reader                      // required; of request IDs and of what the ceremony of CAs needs
 	Logger    *slog.Logger                   // nil: nothing is logged
+	Replica   string                         // name of this process in audit events; may be empty
+	// ServerCA returns the roots, in PEM, that this server's own certificate leads to; "" when it is not one of our CAs.
+	// nil: always "".
+	ServerCA func() string
 	// Client says where a request came from; nil: the connection's peer. A server behind a proxy knows better.
 	Client func(*http.Request) pki.Client
 }
@@ -101,6 +123,8 @@ type Server struct {
 	mux      *http.ServeMux
 	api      huma.API
 	document []byte
+	chart    []byte         // of certloom-agent, packed
+	refusals *audit.Limiter // which ones are recorded
 }
 
 // New checks the configuration and registers every operation.
@@ -123,6 +147,9 @@ func New(config Config) (*Server, error) {
 	}
 	config.BaseURL = strings.TrimSuffix(config.BaseURL, "/")
 	s := &Server{config: config, mux: http.NewServeMux()}
+	if err := s.prepareConnectors(); err != nil {
+		return nil, err
+	}
 	s.api = huma.NewAPI(s.description(), adapter{humago.NewAdapter(s.mux, apiv1.Prefix), s})
 	s.api.UseMiddleware(s.admit, s.once)
 	s.routes()
@@ -138,6 +165,7 @@ func (s *Server) routes() {
 	s.profileRoutes()
 	s.policyRoutes()
 	s.credentialRoutes()
+	s.connectorRoutes()
 	s.certificateRoutes()
 	s.identityRoutes()
 	s.tokenRoutes()

@@ -44,6 +44,10 @@ const (
 	CertificateRefuse    Action = "certificate.refuse"
 	CertificateRevoke    Action = "certificate.revoke"
 	RevocationRefuse     Action = "certificate.revoke-refuse"
+	ConnectorCreate      Action = "connector.create"
+	ConnectorDelete      Action = "connector.delete"
+	ConnectorDownload    Action = "connector.download" // a package, from its one-time address
+	ConnectorRefuse      Action = "connector.download-refuse"
 	LoginRefuse          Action = "login.refuse"
 	AgentRefuse          Action = "agent.refuse" // an agent that was not enrolled, or may not ask any more
 )

@@ -139,3 +139,9 @@ func touchesWildcard(pattern, base string) bool {
 	_, parent, _ := strings.Cut(pattern, ".")
 	return parent == base
 }
+
+// CheckSPIFFEID returns why a profile, or the limit of its credential, does not allow a SPIFFE ID, as the end of a sentence
+// that begins with it; "" when both do.
+func CheckSPIFFEID(p *pki.Profile, c *pki.Credential, id pki.SPIFFEID) string {
+	return refusal(p, c, func(rules *pki.NameRules) string { return judgeSPIFFE(&rules.SPIFFE, id) })
+}

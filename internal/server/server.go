@@ -65,7 +65,7 @@ func New(ctx context.Context, parts *Parts, listeners *Listeners) (*Server, erro
 	if err != nil {
 		return nil, fmt.Errorf("agent server: %w", err)
 	}
-	public, err := s.public(acmeServer.Handler(), checks)
+	public, err := s.public(acmeServer.Handler(), checks, own)
 	if err != nil {
 		return nil, err
 	}
@@ -168,9 +168,9 @@ func (s *Server) acme(ring *seal.Ring, nonces *nonce.Nonces) (*acme.Server, erro
 }
 
 // public makes the handler of the HTTPS listener.
-func (s *Server) public(acmeHandler http.Handler, checks []check) (http.Handler, error) {
+func (s *Server) public(acmeHandler http.Handler, checks []check, own *ownCertificate) (http.Handler, error) {
 	p := s.parts
-	rest, err := api.New(p.apiConfig(checks))
+	rest, err := api.New(p.apiConfig(checks, own))
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
@@ -184,6 +184,7 @@ func (s *Server) public(acmeHandler http.Handler, checks []check) (http.Handler,
 	mux := http.NewServeMux()
 	mux.Handle("/acme/", acmeHandler)
 	mux.Handle("/api/", rest.Handler())
+	mux.Handle("/connect/", rest.Connect())
 	p.publisher().register(mux)
 	if err := pages.Register(mux); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
@@ -220,10 +221,11 @@ func (p *Parts) checkCAs(ctx context.Context) error {
 }
 
 // apiConfig is what the REST API needs.
-func (p *Parts) apiConfig(checks []check) api.Config {
+func (p *Parts) apiConfig(checks []check, own *ownCertificate) api.Config {
 	return api.Config{
 		BaseURL: p.baseURL(), AgentURL: p.Settings.AgentAddress(), Version: p.Version, Catalog: p.Catalog, Auth: p.Auth, Store: p.Store, Figures: p.Figures, Authority: p.Authority,
 		Issuer: p.Issuer, Revoker: p.Revoker, Vault: p.Vault, Now: p.Now, Random: p.Random, Logger: p.Logger,
-		Ready: func(ctx context.Context) []string { return failures(ctx, checks) },
+		Ready:    func(ctx context.Context) []string { return failures(ctx, checks) },
+		ServerCA: func() string { return own.root(p.cas()) }, Replica: p.Replica,
 	}
 }

@@ -155,9 +155,13 @@ func (w *World) assemble(t testing.TB) {
 		BaseURL: w.BaseURL, AgentURL: "https://ca.example:8444", Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Figures: w.figures(t), Authority: w.Authority,
 		Issuer: w.Issuer, Revoker: w.Revoker, Vault: vault, Now: now, Random: rand.Reader, Logger: logger,
 	}))
-	handler := server.Handler()
+	handler, connect := server.Handler(), server.Connect()
 	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Date", now().UTC().Format(http.TimeFormat)) // the server's clock is the test's, also for clients
+		if strings.HasPrefix(r.URL.Path, "/connect/") {
+			connect.ServeHTTP(rw, r)
+			return
+		}
 		handler.ServeHTTP(rw, r)
 	}))
 	w.Server.EnableHTTP2 = true

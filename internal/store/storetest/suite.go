@@ -52,6 +52,9 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"figures of identities":    testFigures,
 		"ended context":            testContext,
 		"closed":                   testClosed,
+		"connectors":               testConnectors,
+		"one-time downloads":       testDownloads,
+		"facts of connectors":      testConnectorFacts,
 	}
 	runAll(t, fresh, tests)
 	RunSearch(t, fresh)

@@ -59,6 +59,10 @@ func All() []Part {
 			CRDs: "istio.io/istio", CRDGlob: "manifests/charts/base/files/crd-*.yaml",
 		},
 		{
+			// With the tags of the part before, so that both share what is compiled.
+			Name: "istioctl", Tags: "vtprotobuf,disable_pgv", Patience: "two minutes more", Packages: []string{"istio.io/istio/istioctl/cmd/istioctl"},
+		},
+		{
 			Name: "helm", Packages: []string{"helm.sh/helm/v4/cmd/helm"}, Patience: "two minutes",
 		},
 		{
