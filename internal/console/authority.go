@@ -4,6 +4,7 @@ import (
 	"html/template"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/certloom/certloom/internal/apiv1"
@@ -121,8 +122,11 @@ type authorityView struct {
 	Active    bool
 	Pending   bool
 	CSR       string
-	Form      *form
-	Chain     field
+
+	Extensions []extensionRow
+
+	Form  *form
+	Chain field
 }
 
 func (c *Console) authority(v *visit) error { return v.showAuthority(v.newForm(nil)) }
@@ -135,6 +139,7 @@ func (v *visit) showAuthority(f *form) error {
 	view := authorityView{
 		authorityRow: v.authorityRow(ca), MayChange: v.may(auth.Write), Active: ca.State == "active", Pending: ca.State == "pending", Form: f,
 	}
+	view.Extensions = v.extensions(ca.Details)
 	view.Facts = []fact{{v.text("authority.key"), ca.KeyAlgorithm}}
 	if ca.Serial != "" {
 		view.Facts = append(view.Facts, fact{v.text("authority.issuer"), ca.Issuer}, fact{v.text("authority.serial"), ca.Serial})
@@ -232,7 +237,14 @@ func (v *visit) showAuthorityForm(f *form) error {
 			kind, name, f.choice("select", "/parent", "authority.parent", parents),
 			f.field("text", "/commonName", "authority.commonName"), f.field("text", "/organization", "authority.organization"), validity,
 		},
-		Advanced: []field{f.choice("select", "/keyAlgorithm", "authority.key", plainOptions([]string{"ecdsa-p256", "ecdsa-p384", "rsa-3072", "rsa-4096", "ed25519"}))},
+		Advanced: []field{
+			f.choice("select", "/keyAlgorithm", "authority.key", plainOptions([]string{"ecdsa-p256", "ecdsa-p384", "rsa-3072", "rsa-4096", "ed25519"})),
+			f.field("number", "/pathLength", "authority.depth"),
+			f.field("textarea", "/constraints/trustDomains", "authority.onlyTrustDomains"), f.field("textarea", "/constraints/dns", "authority.onlyDNS"),
+		},
+	}
+	for i := range view.Advanced {
+		view.Advanced[i].Rows = 2
 	}
 	return f.render("authorityform", view)
 }
@@ -245,6 +257,17 @@ func (c *Console) createAuthority(v *visit) error {
 	}
 	if asked.Kind == "root" {
 		asked.Parent = "" // the field is of no meaning then
+	}
+	if domains, names := f.list("/constraints/trustDomains"), f.list("/constraints/dns"); len(domains)+len(names) > 0 {
+		asked.Constraints = &apiv1.Constraints{TrustDomains: domains, DNS: names}
+	}
+	if depth := f.value("/pathLength"); depth != "" {
+		n, err := strconv.Atoi(depth)
+		if err != nil {
+			f.wrong("/pathLength", v.text("authority.depth.wrong"))
+			return v.showAuthorityForm(f)
+		}
+		asked.PathLength = &n
 	}
 	ca, err := v.api.CreateCA(v.ctx(), asked)
 	if err != nil {

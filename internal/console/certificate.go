@@ -46,6 +46,9 @@ type certificateView struct {
 	Asked     []fact // who asked, and where it went
 	Technical []fact
 	Chain     []chainLink
+
+	Extensions []extensionRow
+
 	PEM       string
 	Download  string
 	ChainFile string
@@ -90,6 +93,7 @@ func (c *Console) certificate(v *visit) error {
 		{v.text("certificate.serial"), certificate.Serial}, {v.text("common.fingerprint"), pairs(certificate.Fingerprint)},
 		{v.text("certificate.key"), certificate.KeyAlgorithm}, {v.text("certificate.signature"), certificate.SignatureAlgorithm},
 	}
+	view.Extensions = v.extensions(certificate.Details)
 	if view.Chain, err = v.chainOf(certificate); err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"encoding/base64"
 	"fmt"
+	"html/template"
 	"net/url"
 	"strings"
 	"time"
@@ -90,6 +92,7 @@ type newCredentialView struct {
 	All                        string // to copy at once
 	Agent                      bool
 	Secret, Issuer, JSON       string
+	File                       template.URL // the JSON, to keep as a file
 }
 
 // lifetimes are the choices of a credential's expiry.
@@ -127,9 +130,11 @@ func (c *Console) createCredential(v *visit) error {
 		view.Directory = made.AgentURL
 		view.JSON = fmt.Sprintf("{\n  \"agentUrl\": %q,\n  \"keyId\": %q,\n  \"hmacKey\": %q\n}\n", made.AgentURL, made.KeyID, made.HMACKey)
 	} else {
+		view.JSON = fmt.Sprintf("{\n  \"directoryUrl\": %q,\n  \"keyId\": %q,\n  \"hmacKey\": %q\n}\n", made.DirectoryURL, made.KeyID, made.HMACKey)
 		view.Secret = "kubectl create secret generic mesh-eab --namespace istio-system --from-literal secret=" + made.HMACKey
 		view.Issuer = issuerYAML(made.DirectoryURL, made.KeyID)
 	}
+	view.File = template.URL("data:application/json;base64," + base64.StdEncoding.EncodeToString([]byte(view.JSON))) //nolint:gosec // base64 of what was made here
 	view.All = strings.Join([]string{
 		v.text("credential.directory") + ": " + view.Directory, v.text("credential.keyId") + ": " + made.KeyID, v.text("credential.hmacKey") + ": " + made.HMACKey,
 	}, "\n")

@@ -5,6 +5,9 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
+
+	"github.com/certloom/certloom/internal/apiv1"
 )
 
 // loop is an http.RoundTripper that calls the API in this process, for one visit. The visitor's principal is in the
@@ -12,7 +15,7 @@ import (
 type loop struct {
 	api     http.Handler
 	visitor *http.Request
-	key     string // of the form that was sent, so that sending it twice makes one thing
+	key     string // of the form that was sent, so that sending it twice makes one thing; questions make none
 	creates int
 }
 
@@ -28,7 +31,7 @@ func (l *loop) RoundTrip(request *http.Request) (*http.Response, error) {
 	if call.Body == nil {
 		call.Body = http.NoBody
 	}
-	if call.Method == http.MethodPost && l.key != "" {
+	if call.Method == http.MethodPost && l.key != "" && !strings.HasPrefix(call.URL.Path, apiv1.Prefix+"/policy/") {
 		l.creates++
 		call.Header.Set("Idempotency-Key", l.key+"-"+strconv.Itoa(l.creates))
 	}

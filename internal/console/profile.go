@@ -15,7 +15,10 @@ func (c *Console) policyRoutes() []route {
 		{"GET /policies/profiles", auth.Read, c.profiles},
 		{"GET /policies/profiles/new", auth.Write, c.newProfile},
 		{"POST /policies/profiles/new", auth.Write, c.createProfile},
+		{"POST /policies/profiles/preview", auth.Read, c.previewProfile},
 		{"GET /policies/profiles/{profile}", auth.Read, c.profile},
+		{"POST /policies/profiles/{profile}/check", auth.Read, c.tryProfile},
+		{"GET /policies/profiles/{profile}/json", auth.Read, c.profileJSON},
 		{"GET /policies/profiles/{profile}/edit", auth.Write, c.editProfile},
 		{"POST /policies/profiles/{profile}/edit", auth.Write, c.updateProfile},
 		{"GET /policies/profiles/{profile}/clone", auth.Write, c.cloneForm},
@@ -107,12 +110,19 @@ type profileView struct {
 	Key         string // of the forms
 	Bound       bool   // clients need a credential
 	New         string // address of the form of a new credential
+	Inventory   string // address of its certificates
+	Try         field
+	As          *field // which credential asks, when there are any
+	Preview     previewView
 }
 
 // fact is a name with what is known of it.
 type fact struct{ Name, Value string }
 
-func (c *Console) profile(v *visit) error {
+func (c *Console) profile(v *visit) error { return v.showProfile(v.newForm(nil)) }
+
+// showProfile shows the page, with an answer to what the form asks.
+func (v *visit) showProfile(f *form) error {
 	p, err := v.api.Profile(v.ctx(), v.r.PathValue("profile"))
 	if err != nil {
 		return err
@@ -151,7 +161,27 @@ func (c *Console) profile(v *visit) error {
 	for i := range credentials.Items {
 		view.Credentials = append(view.Credentials, v.credentialRow(&credentials.Items[i]))
 	}
+	view.Inventory = "/inventory/certificates?profile=" + url.QueryEscape(p.Name)
+	view.Try, view.As = f.tried(), v.asCredential(f, credentials.Items)
+	if view.Preview, err = v.preview(profileQuestion(p.Name, f), f); err != nil {
+		return err
+	}
 	return v.render("profile", view)
+}
+
+// asCredential chooses the credential that asks; nil when there is none.
+func (v *visit) asCredential(f *form, credentials []apiv1.Credential) *field {
+	choices := []option{{Value: "", Label: v.text("preview.credential.any")}}
+	for i := range credentials {
+		if credentials[i].State == "active" {
+			choices = append(choices, option{Value: credentials[i].KeyID, Label: credentials[i].Name})
+		}
+	}
+	if len(choices) == 1 {
+		return nil
+	}
+	made := f.choice("select", "/credential", "preview.credential", choices)
+	return &made
 }
 
 func (v *visit) yesNo(yes bool) string {

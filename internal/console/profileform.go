@@ -22,19 +22,30 @@ type profileFormView struct {
 	SPIFFE   []field
 	DNS      []field
 	Advanced []field
+	Proof    []field // by challenge
+	Try      field
+	Preview  previewView
 }
 
 // Members of the API's rules that the form has, by what they are.
 func profileTexts() []string {
-	return []string{"/rules/validity/default", "/rules/validity/max", "/rules/subject"}
+	return []string{"/rules/validity/default", "/rules/validity/max", "/rules/validity/backdate", "/rules/subject"}
 }
 
 func profileLists() []string {
 	return []string{
 		"/rules/names/spiffe/trustDomains", "/rules/names/spiffe/allow", "/rules/names/spiffe/deny", "/rules/names/dns/allow", "/rules/names/dns/deny",
-		"/rules/names/ip/allow", "/rules/names/ip/deny", "/rules/keys", "/rules/extKeyUsage",
+		"/rules/names/ip/allow", "/rules/names/ip/deny", "/rules/keys", "/rules/keyUsage", "/rules/extKeyUsage",
 	}
 }
+
+func profileNumbers() []string { return []string{"/rules/validity/jitterPercent", "/rules/maxNames"} }
+
+// Fields of challenges, which a profile has altogether or not at all.
+const (
+	challengeTypes    = "/rules/challenges/types"
+	challengeNetworks = "/rules/challenges/networks"
+)
 
 func profileSwitches() []string { return []string{"/rules/names/dns/wildcards", "/rules/includeRoot"} }
 
@@ -46,7 +57,11 @@ func rulesValues(r *apiv1.Rules) url.Values {
 		"/rules/names/spiffe/trustDomains": lines(r.Names.SPIFFE.TrustDomains), "/rules/names/spiffe/allow": lines(r.Names.SPIFFE.Allow),
 		"/rules/names/spiffe/deny": lines(r.Names.SPIFFE.Deny), "/rules/names/dns/allow": lines(r.Names.DNS.Allow),
 		"/rules/names/dns/deny": lines(r.Names.DNS.Deny), "/rules/names/ip/allow": lines(r.Names.IP.Allow), "/rules/names/ip/deny": lines(r.Names.IP.Deny),
-		"/rules/keys": r.Keys, "/rules/extKeyUsage": r.ExtKeyUsage, "/rules/maxNames": {strconv.Itoa(r.MaxNames)},
+		"/rules/keys": r.Keys, "/rules/keyUsage": r.KeyUsage, "/rules/extKeyUsage": r.ExtKeyUsage, "/rules/maxNames": {strconv.Itoa(r.MaxNames)},
+		"/rules/validity/backdate": {r.Validity.Backdate}, "/rules/validity/jitterPercent": {strconv.Itoa(r.Validity.JitterPercent)},
+	}
+	if r.Challenges != nil {
+		values[challengeTypes], values[challengeNetworks] = r.Challenges.Types, lines(r.Challenges.Networks)
 	}
 	if r.Names.DNS.Wildcards {
 		values.Set("/rules/names/dns/wildcards", "on")
@@ -98,7 +113,10 @@ func (v *visit) showProfileForm(f *form, old *apiv1.Profile) error {
 	if view.Primary, err = v.primaryFields(f, template, old); err != nil {
 		return err
 	}
-	view.Lifetime = []field{f.field("text", "/rules/validity/default", "profile.default"), f.field("text", "/rules/validity/max", "profile.max")}
+	view.Lifetime = []field{
+		f.field("text", "/rules/validity/default", "profile.default"), f.field("text", "/rules/validity/max", "profile.max"),
+		f.field("text", "/rules/validity/backdate", "profile.backdate"), f.field("number", "/rules/validity/jitterPercent", "profile.jitter"),
+	}
 	mono := func(pointer, key string, rows int) field {
 		made := f.field("textarea", pointer, key)
 		made.Mono, made.Rows = true, rows
@@ -117,13 +135,33 @@ func (v *visit) showProfileForm(f *form, old *apiv1.Profile) error {
 			mono("/rules/names/ip/allow", "profile.ipAllow", 2), mono("/rules/names/ip/deny", "profile.ipDeny", 2),
 		}
 	}
+	if template.Name != "mesh-intermediate" {
+		view.Proof = []field{
+			f.choice("checks", challengeTypes, "profile.challengeTypes", plainOptions([]string{"http-01", "dns-01", "tls-alpn-01"})),
+			mono(challengeNetworks, "profile.challengeNetworks", 2),
+		}
+	}
 	view.Advanced = []field{
 		f.choice("checks", "/rules/keys", "profile.keys", plainOptions(template.Rules.Keys)),
+		f.choice("checks", "/rules/keyUsage", "profile.keyUsage", plainOptions(usagesOf(template))),
 		f.choice("checks", "/rules/extKeyUsage", "profile.extKeyUsage", plainOptions(template.Rules.ExtKeyUsage)),
 		f.choice("radio", "/rules/subject", "profile.subject", v.options("profile.subject.", "empty", "common-name")),
+		f.field("number", "/rules/maxNames", "profile.maxNames"),
 		f.field("checkbox", "/rules/includeRoot", "profile.includeRoot"),
 	}
+	view.Try = f.tried()
+	if view.Preview, err = v.preview(draftQuestion(f, view.Edit), f); err != nil {
+		return err
+	}
 	return f.render("profileform", view)
+}
+
+// usagesOf are the key usages that profiles of a template can have (RFC 5280 section 4.2.1.3).
+func usagesOf(t *apiv1.Template) []string {
+	if t.Name == "mesh-intermediate" {
+		return []string{"keyCertSign", "cRLSign", "digitalSignature"}
+	}
+	return []string{"digitalSignature", "keyEncipherment", "keyAgreement"}
 }
 
 // primaryFields are the fields that every profile has first.
@@ -144,6 +182,9 @@ func (v *visit) primaryFields(f *form, template *apiv1.Template, old *apiv1.Prof
 		methods = []string{"mtls-over-acme", "agent", "acme", "rest-api"}
 	case "mesh-intermediate":
 		methods = []string{"rest-api"}
+	}
+	if f.value("/issuingCa") == "" && len(issuing) > 0 {
+		f.values.Set("/issuingCa", issuing[0].Value) // what browsers send of a list that nobody has touched
 	}
 	ca := f.choice("select", "/issuingCa", "profile.issuingCa", issuing)
 	method := f.choice("radio", "/method", "profile.method", v.options("profile.method.", methods...))
@@ -192,8 +233,22 @@ func profileBody(f *form) body {
 			b.set(pointer, f.list(pointer))
 		}
 	}
+	for _, pointer := range profileNumbers() {
+		if n, err := strconv.Atoi(f.value(pointer)); err == nil {
+			b.set(pointer, n)
+		} else if f.value(pointer) != "" {
+			b.set(pointer, f.value(pointer)) // the API says what is wrong with it
+		}
+	}
 	for _, pointer := range profileSwitches() {
 		b.set(pointer, f.value(pointer) != "")
+	}
+	switch types, networks := f.list(challengeTypes), f.list(challengeNetworks); {
+	case len(types)+len(networks) > 0:
+		b.set(challengeTypes, types)
+		b.set(challengeNetworks, networks)
+	case has(challengeNetworks):
+		b.set("/rules/challenges", nil)
 	}
 	b.set("/issuingCa", f.value("/issuingCa"))
 	b.set("/method", f.value("/method"))
@@ -242,6 +297,12 @@ func (c *Console) updateProfile(v *visit) error {
 	change.set("/version", version)
 	updated, err := v.api.UpdateProfile(v.ctx(), p.Name, change)
 	if err != nil {
+		if version != p.Version && version > 0 { // somebody else was faster: what he wrote is seen, and can be written over
+			f.values.Set("/version", strconv.FormatInt(p.Version, 10))
+			f.Key = v.newKey()
+			f.wrong("", v.text("profile.conflict", strconv.FormatInt(p.Version, 10)))
+			return v.showProfileForm(f, p)
+		}
 		if err := f.refuse(err); err != nil {
 			return err
 		}
