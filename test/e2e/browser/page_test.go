@@ -85,7 +85,7 @@ func look(t *testing.T, tab *browser.Tab, axe *browser.Axe, page browser.Page) i
 				tab.Scheme(scheme)
 				where := language + "-" + scheme + "-" + size.Name
 				if dir := os.Getenv(picturesVariable); dir != "" {
-					tab.Picture(filepath.Join(dir, page.Name+"-"+where+".png"))
+					tab.Picture(filepath.Join(dir, page.Name+"-"+where+".png"), size)
 				}
 				serious, _ := axe.Judge(tab)
 				for _, violation := range serious {

@@ -218,9 +218,13 @@ func (tab *Tab) Scheme(scheme string) {
 	tab.Wait(scheme, `matchMedia('(prefers-color-scheme: `+scheme+`)').matches && document.documentElement.dataset.bsTheme === '`+scheme+`'`)
 }
 
-// Picture writes what the whole page looks like to a PNG file.
-func (tab *Tab) Picture(file string) {
+// Picture writes what the whole page looks like to a PNG file: with a window that is as high as the page, so that what sticks to
+// the window's edges is where it belongs.
+func (tab *Tab) Picture(file string, size Size) {
 	tab.t.Helper()
+	height := Evaluate[int](tab, "document.activeElement.blur(), window.scrollTo(0, 0), document.documentElement.scrollHeight")
+	tab.Resize(Size{Width: size.Width, Height: max(height, size.Height)})
+	defer tab.Resize(size)
 	picture, err := ask(tab, func(ctx context.Context, _ *chromedp.Target) ([]byte, error) {
 		shot, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{CaptureBeyondViewport: new(true)})
 		return shot.Data, err //nolint:wrapcheck // said below
