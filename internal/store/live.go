@@ -46,9 +46,7 @@ func issuedCounts(records []*record) []counted {
 	for e, n := range ends {
 		counts[liveName(e.ca, e.at)] = n
 	}
-	for _, r := range records {
-		happened(counts, r.certificate)
-	}
+	happened(counts, records)
 	return inOrder(counts)
 }
 

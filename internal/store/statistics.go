@@ -31,25 +31,36 @@ const (
 	clusterKept = 2 * time.Hour
 )
 
+func timeName(prefix string, at int64) string { return fmt.Sprintf("%s%010d", prefix, at) }
+
 func stepName(prefix string, at time.Time, step time.Duration) string {
-	return fmt.Sprintf("%s%010d", prefix, seconds(at.Truncate(step)))
-}
-
-func issuedName(at time.Time) string { return stepName(issuedPrefix, at, issuedStep) }
-
-func clusterName(at time.Time, cluster string) string {
-	return stepName(clusterPrefix, at, clusterStep) + "/" + cluster
+	return timeName(prefix, seconds(at.Truncate(step)))
 }
 
 func refusedName(ev *audit.Event) string {
 	return stepName(refusedPrefix, ev.Time, refusedStep) + "/" + string(ev.Action) + "/" + ev.Detail.Problem
 }
 
-// happened adds a batch's certificates to what is counted by time.
-func happened(counts map[string]int64, c *pki.Certificate) {
-	counts[issuedName(c.IssuedAt)]++
-	if c.Workload.Cluster != "" {
-		counts[clusterName(c.IssuedAt, c.Workload.Cluster)]++
+// happened adds a batch's certificates to what is counted by time. Names are made once for each counter, of which a batch
+// has one or two.
+func happened(counts map[string]int64, records []*record) {
+	type place struct {
+		step    int64
+		cluster string
+	}
+	minutes, places := make(map[int64]int64, 1), make(map[place]int64, 1)
+	for _, r := range records {
+		c := r.certificate
+		minutes[seconds(c.IssuedAt.Truncate(issuedStep))]++
+		if c.Workload.Cluster != "" {
+			places[place{seconds(c.IssuedAt.Truncate(clusterStep)), c.Workload.Cluster}]++
+		}
+	}
+	for at, n := range minutes {
+		counts[timeName(issuedPrefix, at)] = n
+	}
+	for p, n := range places {
+		counts[timeName(clusterPrefix, p.step)+"/"+p.cluster] = n
 	}
 }
 
