@@ -44,7 +44,7 @@ func (v *visit) issuedChart(name string, series apiv1.Series) chartCard {
 		step = time.Minute // the server's own answer
 	}
 	sum, most := int64(0), int64(0)
-	table := chart.Table{Summary: v.text("dashboard.numbers"), Head: []string{v.text("dashboard.from"), v.text("dashboard.certificates")}}
+	table := chart.Table{ID: "numbers-" + name, Summary: v.text("dashboard.numbers"), Head: []string{v.text("dashboard.from"), v.text("dashboard.certificates")}}
 	for i, n := range series.Counts {
 		sum += n
 		most = max(most, n)
@@ -106,7 +106,7 @@ func (v *visit) expiryChart(s *apiv1.Statistics) chartCard {
 }
 
 func (v *visit) histogram(name string, classes []chart.Class) chartCard {
-	table := chart.Table{Summary: v.text("dashboard.numbers"), Head: []string{v.text("dashboard.chart." + name), v.text("dashboard.identities")}}
+	table := chart.Table{ID: "numbers-" + name, Summary: v.text("dashboard.numbers"), Head: []string{v.text("dashboard.chart." + name), v.text("dashboard.identities")}}
 	for _, c := range classes {
 		table.Rows = append(table.Rows, []string{c.Name, number(c.Count)})
 	}

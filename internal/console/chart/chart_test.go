@@ -84,7 +84,7 @@ func pictures() map[string]picture {
 		"timeline":         chart.Timeline{Label: label("l1"), Spans: spans, Now: noon, NowText: "now"},
 		"timeline-past":    chart.Timeline{Label: label("l2"), Spans: spans[:1], Now: noon, NowText: "now"},
 		"timeline-none":    chart.Timeline{Label: label("l3"), Now: noon, NowText: "now", Empty: "No certificate"},
-		"table":            chart.Table{Summary: "Numbers", Head: []string{"Time", "Issued"}, Rows: [][]string{{"11:00", "4"}, {"<11:01>", "1,234"}}},
+		"table":            chart.Table{ID: "n1", Summary: "Numbers", Head: []string{"Time", "Issued"}, Rows: [][]string{{"11:00", "4"}, {"<11:01>", "1,234"}}},
 	}
 }
 

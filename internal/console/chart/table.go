@@ -4,6 +4,7 @@ import "html/template"
 
 // Table is a picture's numbers, behind a line that opens it, for who wants to read or copy them.
 type Table struct {
+	ID      string   // of the line, once on a page
 	Summary string   // the line
 	Head    []string // of the columns; the first column names the rows
 	Rows    [][]string
@@ -12,7 +13,7 @@ type Table struct {
 // Draw returns the table.
 func (t Table) Draw() template.HTML {
 	var d drawing
-	d.put(`<details class="chart-table"><summary>%s</summary><div class="table-responsive" tabindex="0"><table class="table table-sm"><thead><tr>`, t.Summary)
+	d.put(`<details class="chart-table"><summary id="%s">%s</summary><div class="table-responsive" tabindex="0"><table class="table table-sm"><thead><tr>`, t.ID, t.Summary)
 	for _, text := range t.Head {
 		d.put(`<th scope="col">%s</th>`, text)
 	}

@@ -31,25 +31,21 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A part that refreshes itself waits while the keyboard is in it, or while rows of it are chosen: both would be lost.
+// A part that refreshes itself waits while nobody looks, and while the keyboard is in it, rows of it are chosen, text is
+// marked or something is opened to be read: that would be lost.
 document.addEventListener("htmx:beforeRequest", (event) => {
   const part = event.detail.elt;
   const asked = event.detail.requestConfig.triggeringEvent;
-  if (!asked && (part.contains(document.activeElement) || part.querySelector("tbody input:checked"))) event.preventDefault();
+  if (asked) return;
+  const marked = document.getSelection();
+  const reading = part.querySelector("input:checked, details[open]") || (marked && !marked.isCollapsed && part.contains(marked.anchorNode));
+  // Where everything that takes the focus has an identifier, htmx gives it back.
+  const kept = part.dataset.refresh === "focus" || !part.contains(document.activeElement);
+  if (document.hidden || reading || !kept) event.preventDefault();
 });
 
 // A session that ended while a page refreshes itself.
 document.addEventListener("htmx:responseError", (event) => {
   const target = event.detail.xhr.getResponseHeader("HX-Redirect");
   if (target) location.href = target;
-});
-
-// Parts that refresh themselves do not while nobody looks, nor while somebody reads in them: what is opened would close,
-// and what is marked would be lost.
-document.addEventListener("htmx:beforeRequest", (event) => {
-  const part = event.target.closest?.("[data-refresh]");
-  if (!part || event.target !== part) return;
-  const marked = document.getSelection();
-  const reading = part.querySelector("details[open], input:checked") || (marked && !marked.isCollapsed && part.contains(marked.anchorNode));
-  if (document.hidden || reading) event.preventDefault();
 });
