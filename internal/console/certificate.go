@@ -4,9 +4,11 @@ import (
 	"html/template"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/auth"
+	"github.com/certloom/certloom/internal/console/chart"
 )
 
 type certificateRow struct {
@@ -41,21 +43,25 @@ func (v *visit) certificateRow(c *apiv1.Certificate) certificateRow {
 // certificateView is the page of one certificate, for the owner of a service.
 type certificateView struct {
 	certificateRow
-	Names     []fact
-	Validity  []fact
-	Asked     []fact // who asked, and where it went
-	Technical []fact
-	Chain     []chainLink
-
+	Names      []fact
+	Validity   []fact
+	Asked      []linkedFact // who asked, and where it went
+	Technical  []fact
 	Extensions []extensionRow
-
-	PEM       string
-	Download  string
-	ChainFile string
-	Revoke    string
-	RevokedAt stamp
-	Reason    string
+	Shortened  string        // what is said when less was granted than requested
+	Share      template.HTML // of the requested lifetime that was granted
+	Events     string        // address of its audit events, "" when there is no such page for the visitor
+	Chain      []chainLink
+	PEM        string
+	Download   string
+	ChainFile  string
+	Revoke     string
+	RevokedAt  stamp
+	Reason     string
 }
+
+// linkedFact is a fact that leads to more of its kind.
+type linkedFact struct{ Name, Value, Path string }
 
 // chainLink is one certificate of a chain, from the leaf up.
 type chainLink struct{ Name, Path, Kind string }
@@ -70,6 +76,9 @@ func (c *Console) certificate(v *visit) error {
 	if certificate.RevokedAt.IsZero() && v.may(auth.Write) && certificate.Status != "expired" {
 		view.Revoke = view.Path + "/revoke"
 	}
+	if v.may(auth.Read) && v.console.serves("/audit") {
+		view.Events = "/audit?" + url.Values{"target": {certificate.Serial}}.Encode()
+	}
 	requested := certificate.Requested
 	if requested == "" {
 		requested = v.text("certificate.requested.none")
@@ -78,6 +87,12 @@ func (c *Console) certificate(v *visit) error {
 		{v.text("certificate.requested"), requested}, {v.text("certificate.granted"), certificate.Granted},
 		{v.text("certificate.notBefore"), v.stamp(certificate.NotBefore).Text + " UTC"}, {v.text("certificate.notAfter"), v.stamp(certificate.NotAfter).Text + " UTC"},
 		{v.text("certificate.renewAt"), v.stamp(certificate.RenewAt).Text + " UTC"},
+	}
+	if asked, err := time.ParseDuration(certificate.Requested); err == nil && asked > 0 {
+		if granted := certificate.NotAfter.Sub(certificate.IssuedAt); granted < asked-time.Minute {
+			view.Shortened = v.text("certificate.requested.less")
+			view.Share = chart.Bar{Share: float64(granted) / float64(asked), Tone: chart.Due}.Draw()
+		}
 	}
 	for _, uri := range certificate.Names.URIs {
 		view.Names = append(view.Names, fact{"URI", uri})
@@ -101,18 +116,32 @@ func (c *Console) certificate(v *visit) error {
 }
 
 // askedFor is who asked for a certificate, as far as is known.
-func (v *visit) askedFor(c *apiv1.Certificate) []fact {
+func (v *visit) askedFor(c *apiv1.Certificate) []linkedFact {
 	w := c.Workload
 	if w == nil {
 		w = &apiv1.Workload{}
 	}
-	var known []fact
-	for _, f := range []fact{
-		{v.text("inventory.profile"), c.Profile}, {v.text("certificate.credential"), c.CredentialName}, {v.text("credential.keyId"), c.Credential},
-		{v.text("certificate.account"), c.Account}, {v.text("certificate.order"), c.Order}, {v.text("certificate.address"), c.Address},
-		{v.text("certificate.userAgent"), c.UserAgent}, {v.text("certificate.cluster"), w.Cluster}, {v.text("certificate.pod"), w.Pod},
-		{v.text("certificate.node"), w.Node}, {v.text("certificate.impersonated"), w.ImpersonatedBy}, {v.text("certificate.presented"), w.Presented},
-		{v.text("certificate.replaces"), c.Replaces},
+	list := func(name, value string) string {
+		if value == "" {
+			return ""
+		}
+		return "/inventory/certificates?" + url.Values{name: {value}}.Encode()
+	}
+	profile, presented := "", ""
+	if v.may(auth.Read) {
+		profile = "/policies/profiles/" + url.PathEscape(c.Profile)
+	}
+	if w.Presented != "" {
+		presented = "/inventory/certificates/" + url.PathEscape(w.Presented)
+	}
+	var known []linkedFact
+	for _, f := range []linkedFact{
+		{v.text("inventory.profile"), c.Profile, profile}, {v.text("certificate.credential"), c.CredentialName, list("credential", c.Credential)},
+		{v.text("credential.keyId"), c.Credential, ""}, {v.text("certificate.account"), c.Account, ""}, {v.text("certificate.order"), c.Order, ""},
+		{v.text("certificate.address"), c.Address, ""}, {v.text("certificate.userAgent"), c.UserAgent, ""},
+		{v.text("certificate.cluster"), w.Cluster, list("cluster", w.Cluster)}, {v.text("certificate.pod"), w.Pod, list("pod", w.Pod)},
+		{v.text("certificate.node"), w.Node, ""}, {v.text("certificate.impersonated"), w.ImpersonatedBy, ""},
+		{v.text("certificate.presented"), w.Presented, presented}, {v.text("certificate.replaces"), c.Replaces, ""},
 	} {
 		if f.Value != "" {
 			known = append(known, f)
@@ -124,6 +153,9 @@ func (v *visit) askedFor(c *apiv1.Certificate) []fact {
 // chainOf walks from a certificate's issuing CA up to the root, as far as the CAs are here.
 func (v *visit) chainOf(c *apiv1.Certificate) ([]chainLink, error) {
 	links := []chainLink{{Name: c.Identity, Kind: v.text("certificate.leaf")}}
+	if !v.may(auth.Read) {
+		return append(links, chainLink{Name: c.IssuingCA, Kind: v.text("common.kind.issuing")}), nil
+	}
 	list, err := v.api.CAs(v.ctx())
 	if err != nil {
 		return nil, err

@@ -158,7 +158,10 @@ type identityView struct {
 	identityRow
 	Facts    []fact
 	Timeline template.HTML
+	Gaps     []string // times without a certificate
 	Rows     []certificateRow
+	All      string // address of all its certificates
+	Revoke   string // address of the page that revokes them, "" for who may not
 }
 
 func (c *Console) identity(v *visit) error {
@@ -171,7 +174,12 @@ func (c *Console) identity(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := identityView{identityRow: v.identityRow(i)}
+	view := identityView{
+		identityRow: v.identityRow(i), All: "/inventory/certificates?" + url.Values{"identity": {i.Name}}.Encode(), Gaps: v.gaps(list.Items),
+	}
+	if v.may(auth.Write) && i.Status != "lapsed" {
+		view.Revoke = "/inventory/certificates/revoke?" + url.Values{"identity": {i.Name}}.Encode()
+	}
 	line := chart.Timeline{
 		Label: chart.Label{ID: "history", Title: v.text("inventory.history"), Description: v.text("inventory.history.help", number(int64(len(list.Items))))},
 		Now:   v.now, NowText: v.text("inventory.now"), Empty: v.text("inventory.none"),
@@ -187,8 +195,13 @@ func (c *Console) identity(v *visit) error {
 	}
 	slices.Reverse(line.Spans)
 	view.Timeline = line.Draw()
+	renewal := ""
+	if i.Status == "ok" && len(list.Items) > 0 {
+		expected := v.stamp(list.Items[0].RenewAt)
+		renewal = expected.Text + " UTC (" + expected.Ago + ")"
+	}
 	for _, f := range []fact{
-		{v.text("inventory.trustDomain"), i.TrustDomain}, {v.text("inventory.namespace"), i.Namespace}, {v.text("inventory.serviceAccount"), i.ServiceAccount},
+		{v.text("inventory.next"), renewal}, {v.text("inventory.cluster"), i.Cluster}, {v.text("inventory.trustDomain"), i.TrustDomain}, {v.text("inventory.namespace"), i.Namespace}, {v.text("inventory.serviceAccount"), i.ServiceAccount},
 		{v.text("inventory.profile"), i.Profile}, {v.text("inventory.issued"), number(i.Certificates)},
 		{v.text("inventory.first"), v.stamp(i.FirstIssuedAt).Text + " UTC"}, {v.text("inventory.last"), v.stamp(i.LastIssuedAt).Text + " UTC"},
 	} {
@@ -197,4 +210,25 @@ func (c *Console) identity(v *visit) error {
 		}
 	}
 	return v.render("identity", view)
+}
+
+// gaps are the times between certificates, newest first, in which none was valid.
+func (v *visit) gaps(newestFirst []apiv1.Certificate) []string {
+	var gaps []string
+	var covered time.Time // until when those before had one
+	for i := len(newestFirst) - 1; i >= 0; i-- {
+		certificate := &newestFirst[i]
+		if !covered.IsZero() && certificate.NotBefore.After(covered) {
+			gaps = append(gaps, v.text("inventory.gap", v.stamp(covered).Text, v.stamp(certificate.NotBefore).Text))
+		}
+		end := certificate.NotAfter
+		if !certificate.RevokedAt.IsZero() {
+			end = certificate.RevokedAt
+		}
+		if end.After(covered) {
+			covered = end
+		}
+	}
+	slices.Reverse(gaps)
+	return gaps
 }

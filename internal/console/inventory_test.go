@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestSearchAsPeopleType(t *testing.T) {
@@ -88,5 +89,33 @@ func TestRevokeSeveralCertificates(t *testing.T) {
 		if html := l.page(t, path); !strings.Contains(html, "There is nothing to revoke") {
 			t.Errorf("%s offers something", path)
 		}
+	}
+}
+
+func TestCertificateIsExplained(t *testing.T) {
+	t.Parallel()
+	l := signedIn(t)
+	const identity = "spiffe://cluster.local/ns/shop/sa/web"
+	first := l.issue(t, identity)
+	l.Clock.Advance(48 * time.Hour) // the session has ended
+	l.post(t, "/sign-in", url.Values{"user": {"admin"}, "password": {l.Password}})
+	second := l.issue(t, identity)
+	for _, want := range []string{"Subject alternative name", "This is what peers compare", "/policies/profiles/ci", "/inventory/certificates/" + first + "/revoke"} {
+		if html := l.page(t, "/inventory/certificates/"+first); strings.Contains(html, want) == strings.HasSuffix(want, "/revoke") {
+			t.Errorf("the page of the certificate is wrong about %s", want) // it has expired, so that it cannot be revoked
+		}
+	}
+	html := l.page(t, "/inventory/identity?name="+url.QueryEscape(identity))
+	for _, want := range []string{
+		first, second, "from 2026-03-11 12:00:00 to 2026-03-12 11:59:00 UTC", "Next renewal expected",
+		"/inventory/certificates/revoke?identity=" + url.QueryEscape(identity),
+	} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page of the identity lacks %s", want)
+		}
+	}
+	l.lang = "ja"
+	if html := l.page(t, "/inventory/certificates/"+second); !strings.Contains(html, "鍵の持ち主の名前です") {
+		t.Error("extensions are not explained in Japanese")
 	}
 }

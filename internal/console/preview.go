@@ -1,10 +1,12 @@
 package console
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/certloom/certloom/internal/apiv1"
@@ -49,7 +51,17 @@ func (v *visit) extensions(d *apiv1.CertificateDetails) []extensionRow {
 		}
 		rows = append(rows, row)
 	}
+	// The names come first: they are what people look for.
+	slices.SortStableFunc(rows, func(a, b extensionRow) int { return cmp.Compare(rank(a), rank(b)) })
 	return rows
+}
+
+// rank is 0 for names and 1 for everything else.
+func rank(e extensionRow) int {
+	if e.OID == "2.5.29.17" {
+		return 0
+	}
+	return 1
 }
 
 // tryField is the form field for names that somebody wants to know about. It is no member of a profile.
