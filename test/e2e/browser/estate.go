@@ -62,6 +62,7 @@ func StartEstate(ctx context.Context, t testbed.T) *Estate {
 		}
 	}
 	e.Serial = serial
+	e.runClusters(ctx, t)
 	e.awaitWorkloads(ctx, t)
 	return e
 }

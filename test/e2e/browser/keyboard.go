@@ -33,6 +33,9 @@ const focused = `(() => {
 // another order than they are read in, or that do not show that they have the focus.
 func (tab *Tab) Keyboard() []string {
 	tab.t.Helper()
+	// Parts that refresh themselves would replace the stops that are not reached yet.
+	Evaluate[bool](tab, "document.addEventListener('htmx:beforeRequest', e => e.preventDefault()), true")
+	tab.Settle()
 	// Tab goes on from what had the focus last, so the body gets it once.
 	Evaluate[bool](tab, "document.body.tabIndex = -1, document.body.focus(), document.body.removeAttribute('tabindex'), "+
 		"window.scrollTo(0, 0), window.tabStops = "+stops+", true")

@@ -22,6 +22,8 @@ func (e *Estate) Pages() []Page {
 		{Name: "identities-none", Path: "/inventory?q=nobody"},
 		{Name: "identity", Path: "/inventory/identity?name=" + url.QueryEscape(e.Identity), Main: true},
 		{Name: "certificates", Path: "/inventory/certificates", Main: true},
+		{Name: "certificates-found", Path: "/inventory/certificates?q=report&status=valid"},
+		{Name: "certificates-revoke", Path: "/inventory/certificates/revoke?serial=" + e.Serial},
 		{Name: "certificate", Path: "/inventory/certificates/" + e.Serial, Main: true},
 		{Name: "certificate-revoked", Path: "/inventory/certificates/" + e.Revoked},
 		{Name: "certificate-revoke", Path: "/inventory/certificates/" + e.Serial + "/revoke"},
@@ -41,6 +43,8 @@ func (e *Estate) Pages() []Page {
 		{Name: "authority-new", Path: "/authorities/new"},
 		{Name: "authority-import", Path: "/authorities/import"},
 		{Name: "authority-suspend", Path: "/authorities/mesh-2/suspend"},
+		{Name: "audit", Path: "/audit", Main: true},
+		{Name: "audit-found", Path: "/audit?q=certificate"},
 		{Name: "nowhere", Path: "/nowhere"},
 	}
 }
