@@ -83,6 +83,7 @@ type ConnectorWriter interface {
 // Store is all of them. It is safe for concurrent use.
 type Store interface {
 	Inventory
+	Views
 	Journal
 	Database
 	Once
@@ -168,6 +169,7 @@ func (s *Server) routes() {
 	s.connectorRoutes()
 	s.certificateRoutes()
 	s.identityRoutes()
+	s.viewRoutes()
 	s.tokenRoutes()
 	s.eventRoutes()
 	s.mux.HandleFunc("GET "+apiv1.Prefix+"/openapi.json", s.openAPI)

@@ -67,7 +67,11 @@ func (w *memberWalk) object(schema *huma.Schema, at string) error {
 		var member *huma.Schema
 		if schema != nil {
 			member = schema.Properties[name]
-			if member == nil {
+			anyName, isMap := schema.AdditionalProperties.(*huma.Schema)
+			switch {
+			case member == nil && isMap:
+				member = anyName
+			case member == nil:
 				w.found = append(w.found, fault.New(fault.Malformed, "member %.100q is not known", name).WithField(pointer))
 			}
 		}

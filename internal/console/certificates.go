@@ -18,9 +18,6 @@ type certificatesView struct {
 	RevokeAll string // address of the page that revokes everything that is selected, "" when nothing is
 }
 
-// issuedWithin is how far back the view of what was issued lately goes.
-const issuedWithin = time.Hour
-
 // certificateList is the list of certificates.
 func certificateList() listKind {
 	return listKind{
@@ -33,7 +30,7 @@ func certificateList() listKind {
 			{"agent", "certificate.userAgent", false}, {"address", "certificate.address", false},
 		},
 		views: []readyView{
-			{"inventory.view.all", ""}, {"inventory.view.hour", "issued=hour"}, {"inventory.view.due", "status=renewal-due"},
+			{"inventory.view.all", ""}, {"inventory.view.hour", "issuedWithin=1h"}, {"inventory.view.due", "status=renewal-due"},
 			{"inventory.view.expired", "status=expired"}, {"inventory.view.revoked", "status=revoked"},
 		},
 	}
@@ -46,8 +43,8 @@ func (v *visit) certificateQuery() apiv1.CertificateQuery {
 		TrustDomain: v.chosen("trustDomain"), Cluster: v.chosen("cluster"), Pod: v.chosen("pod"), IssuingCA: v.chosen("issuingCa"),
 		Credential: v.chosen("credential"), Identity: v.chosen("identity"), After: v.query("after"), Limit: inventoryPage,
 	}
-	if v.query("issued") == "hour" {
-		q.IssuedAfter = v.now.Add(-issuedWithin)
+	if within, err := time.ParseDuration(v.chosen("issuedWithin")); err == nil && within > 0 {
+		q.IssuedAfter = v.now.Add(-within)
 	}
 	return q
 }
@@ -64,7 +61,7 @@ func (c *Console) certificates(v *visit) error {
 	for i := range list.Items {
 		view.Rows = append(view.Rows, v.certificateRow(&list.Items[i]))
 	}
-	if selected := selection(v.r.URL.Query()); view.Revoke && len(view.Rows) > 0 && v.selectionOf() != (apiv1.CertificateSelection{}) {
+	if selected := selection(v.r.URL.Query()); view.Revoke && len(view.Rows) > 0 && v.selectionOf() != (apiv1.CertificateSelection{}) && v.query("issuedWithin") == "" {
 		view.RevokeAll = "/inventory/certificates/revoke?" + selected
 	}
 	if v.htmx() {

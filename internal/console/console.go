@@ -97,6 +97,7 @@ func (c *Console) routes() []route {
 		c.singleSignOnRoutes(),
 		c.dashboardRoutes(),
 		c.inventoryRoutes(),
+		c.viewRoutes(),
 		c.policyRoutes(),
 		c.authorityRoutes(),
 		c.auditRoutes(),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -117,5 +118,33 @@ func TestCertificateIsExplained(t *testing.T) {
 	l.lang = "ja"
 	if html := l.page(t, "/inventory/certificates/"+second); !strings.Contains(html, "鍵の持ち主の名前です") {
 		t.Error("extensions are not explained in Japanese")
+	}
+}
+
+func TestSavedViews(t *testing.T) {
+	t.Parallel()
+	l := signedIn(t)
+	l.issue(t, "spiffe://cluster.local/ns/shop/sa/web")
+	form := url.Values{"list": {"identities"}, "selection": {"namespace=shop&status=&columns=status"}, "/name": {"My <shop>"}}
+	if a := l.post(t, "/inventory/views", form); a.Code != http.StatusSeeOther || !strings.HasPrefix(a.Header().Get("Location"), "/inventory?") {
+		t.Fatalf("%d %s", a.Code, a.Body)
+	}
+	html := l.page(t, "/inventory")
+	if !strings.Contains(html, "My &lt;shop&gt;") || !strings.Contains(html, `href="/inventory?columns=status&amp;namespace=shop"`) {
+		t.Error("the view is not offered")
+	}
+	if html := l.page(t, "/inventory/certificates"); strings.Contains(html, "My &lt;shop&gt;") {
+		t.Error("the other list offers it")
+	}
+	if a := l.post(t, "/inventory/views", form); a.Code != http.StatusUnprocessableEntity || !strings.Contains(a.Body.String(), `value="My &lt;shop&gt;"`) {
+		t.Errorf("the same name again: %d %s", a.Code, a.Body)
+	}
+	id := regexp.MustCompile(`name="id" value="([^"]+)"`).FindStringSubmatch(html)
+	if id == nil {
+		t.Fatal("the view cannot be deleted")
+	}
+	l.post(t, "/inventory/views/delete", url.Values{"id": {id[1]}, "list": {"identities"}})
+	if html := l.page(t, "/inventory"); strings.Contains(html, "My &lt;shop&gt;") {
+		t.Error("the view is still there")
 	}
 }

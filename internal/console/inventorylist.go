@@ -12,6 +12,11 @@ import (
 type listView struct {
 	Tabs      []tab
 	Views     []tab // ready-made selections
+	Saved     []savedView
+	List      string // its name
+	Selection string // of the address with its columns, to be saved
+	Share     bool   // the visitor may share what he saves
+	Key       string // of the form that saves
 	Form      listForm
 	Show      map[string]bool // columns by key
 	Filtered  bool
@@ -72,7 +77,7 @@ type readyView struct{ text, query string }
 // newList makes everything but the rows; next is the API's cursor.
 func (v *visit) newList(kind listKind, rows int, next string) (listView, error) {
 	query := v.r.URL.Query()
-	view := listView{Tabs: v.inventoryTabs(kind.name), Self: v.r.URL.RequestURI()}
+	view := listView{Tabs: v.inventoryTabs(kind.name), Self: v.r.URL.RequestURI(), List: kind.name, Share: v.may(auth.Write), Key: v.newKey()}
 	view.First, view.Next = v.pages(next)
 	view.Count = v.console.texts[v.lang].count("inventory.rows", int64(rows))
 	if next != "" || view.First != "" {
@@ -83,6 +88,15 @@ func (v *visit) newList(kind listKind, rows int, next string) (listView, error) 
 		view.Filtered = view.Filtered || name != "columns" && name != "after" && query.Get(name) != ""
 	}
 	selected := selection(query)
+	kept := v.r.URL.Query()
+	kept.Del("after")
+	view.Selection = kept.Encode()
+	if !v.htmx() {
+		var err error
+		if view.Saved, err = v.savedViews(kind); err != nil {
+			return view, err
+		}
+	}
 	for _, ready := range kind.views {
 		view.Views = append(view.Views, tab{v.text(ready.text), strings.TrimSuffix(kind.path+"?"+ready.query, "?"), selected == ready.query})
 	}

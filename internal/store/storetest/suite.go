@@ -22,6 +22,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"profile in use":           testProfileInUse,
 		"credentials":              testCredentials,
 		"tokens":                   testTokens,
+		"saved views":              testViews,
 		"users":                    testUsers,
 		"catalog version":          testCatalogVersion,
 		"accounts":                 testAccounts,
