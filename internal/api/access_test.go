@@ -27,7 +27,13 @@ type documentedRoute struct {
 	Access   string           `json:"x-certloom-access"`
 	Security []map[string]any `json:"security"`
 	Summary  string           `json:"summary"`
-	Body     *struct {
+	// Parameters are those of the path, the query and the headers.
+	Parameters []struct {
+		Name   string         `json:"name"`
+		In     string         `json:"in"`
+		Schema map[string]any `json:"schema"`
+	} `json:"parameters"`
+	Body *struct {
 		Content map[string]any `json:"content"`
 	} `json:"requestBody"`
 	Responses map[string]struct {
@@ -67,6 +73,7 @@ func access() map[string]auth.Access {
 		"list-profiles":     auth.Read,
 		"get-profile":       auth.Read,
 		"list-credentials":  auth.Read,
+		"get-credential":    auth.Read,
 		"list-certificates": auth.Read, "get-certificate": auth.Read, "get-certificate-pem": auth.Read, "export-certificates": auth.Read,
 		"list-identities": auth.Read, "export-identities": auth.Read,
 		"list-views": auth.Self, "create-view": auth.Self, "update-view": auth.Self, "delete-view": auth.Self, "get-identity": auth.Read,

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -126,6 +127,10 @@ type Server struct {
 	document []byte
 	chart    []byte         // of certloom-agent, packed
 	refusals *audit.Limiter // which ones are recorded
+	// operations are all that are registered, until New returns.
+	operations []shown
+	// compressors are *gzip.Writer that are not in use.
+	compressors sync.Pool
 }
 
 // New checks the configuration and registers every operation.
@@ -152,7 +157,7 @@ func New(config Config) (*Server, error) {
 		return nil, err
 	}
 	s.api = huma.NewAPI(s.description(), adapter{humago.NewAdapter(s.mux, apiv1.Prefix), s})
-	s.api.UseMiddleware(s.admit, s.once)
+	s.api.UseMiddleware(s.admit, s.choose, s.once, s.match)
 	s.routes()
 	return s, s.describe()
 }
@@ -208,6 +213,7 @@ func (s *Server) description() huma.Config {
 
 // describe writes the OpenAPI document once; it does not change afterwards.
 func (s *Server) describe() error {
+	relate(s.operations)
 	document := s.api.OpenAPI()
 	// The framework's own error, which transform replaces everywhere.
 	delete(document.Components.Schemas.Map(), "ErrorModel")
@@ -215,13 +221,21 @@ func (s *Server) describe() error {
 	for _, path := range document.Paths {
 		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
 			tidy(op)
+			if op == nil {
+				continue
+			}
+			documentTags(op)
+			if schema := selectable(document.Components.Schemas, op, "200"); schema != nil {
+				op.Metadata[fieldsExtension] = schema
+				op.Parameters = append(op.Parameters, fieldsParam())
+			}
 		}
 	}
 	raw, err := json.Marshal(document)
 	if err != nil {
 		return fmt.Errorf("write OpenAPI document: %w", err)
 	}
-	s.document = raw
+	s.document, s.operations = raw, nil
 	return nil
 }
 

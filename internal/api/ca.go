@@ -89,10 +89,11 @@ func namedCA(view *catalog.Snapshot, name, field string) (*pki.CA, error) {
 	return ca, nil
 }
 
-func (s *Server) listCAs(context.Context, *struct{}) (*output[apiv1.Page[apiv1.CA]], error) {
+func (s *Server) listCAs(_ context.Context, in *PageQuery) (*output[apiv1.Page[apiv1.CA]], error) {
 	view := s.config.Catalog.Snapshot()
-	page := apiv1.Page[apiv1.CA]{Items: []apiv1.CA{}}
-	for _, ca := range view.CAs() {
+	cas, next := cut(in, view.CAs(), func(ca *pki.CA) string { return ca.Name })
+	page := apiv1.Page[apiv1.CA]{Items: make([]apiv1.CA, 0, len(cas)), Next: next}
+	for _, ca := range cas {
 		wire, err := wireCA(view, ca, false)
 		if err != nil {
 			return nil, err

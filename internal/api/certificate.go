@@ -84,12 +84,6 @@ type CertificateQuery struct {
 	ExpiresBefore time.Time `query:"expiresBefore"`
 }
 
-// PageQuery are the parameters of every list that has pages.
-type PageQuery struct {
-	After string `query:"after" doc:"The member next of the page before." maxLength:"2048"`
-	Limit int    `query:"limit" default:"100" minimum:"1" maximum:"1000" doc:"How many at most."`
-}
-
 // filter translates the parameters; all that is wrong with them comes at once.
 func (q *CertificateQuery) filter(ctx context.Context, view *catalog.Snapshot) (pki.CertificateFilter, error) {
 	var found findings
@@ -179,8 +173,14 @@ func (s *Server) getCertificate(ctx context.Context, in *SerialPath) (*output[ap
 	if err != nil {
 		return nil, err
 	}
+	return s.answerCertificate(certificate)
+}
+
+// answerCertificate shows one certificate, with all that is in it.
+func (s *Server) answerCertificate(certificate *pki.Certificate) (*output[apiv1.Certificate], error) {
 	out := wireCertificate(s.config.Catalog.Snapshot(), certificate, s.config.Now())
 	out.PEM = toPEM(certificate.DER)
+	var err error
 	if out.Details, err = details(certificate.DER); err != nil {
 		return nil, err
 	}
@@ -314,5 +314,5 @@ func (s *Server) revokeCertificate(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	return answer(wireCertificate(s.config.Catalog.Snapshot(), revoked, s.config.Now())), nil
+	return s.answerCertificate(revoked)
 }

@@ -174,7 +174,6 @@ func TestListCertificates(t *testing.T) {
 		"expires-before":  {apiv1.CertificateQuery{ExpiresBefore: all[2].NotAfter}, []int{1, 0}},
 		"two":             {apiv1.CertificateQuery{Profile: "istio", Namespace: "ns-1"}, []int{3, 1}},
 		"limit":           {apiv1.CertificateQuery{Limit: 2}, []int{6, 5}},
-		"after":           {apiv1.CertificateQuery{After: string(all[5].Serial), Limit: 2}, []int{4, 3}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

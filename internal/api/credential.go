@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/auth"
 	"github.com/certloom/certloom/internal/catalog"
+	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 )
 
@@ -25,6 +25,10 @@ func (s *Server) credentialRoutes() {
 		status: http.StatusCreated, summary: "Create an EAB credential; its HMAC key is shown once",
 	}, s.createCredential)
 	register(s, operation{
+		id: "get-credential", method: http.MethodGet, path: "/credentials/{keyId}", tag: tag, access: auth.Read,
+		summary: "Show an EAB credential, without its key",
+	}, s.getCredential)
+	register(s, operation{
 		id: "revoke-credential", method: http.MethodPost, path: "/credentials/{keyId}/revoke", tag: tag, access: auth.Write,
 		summary: "Revoke an EAB credential: its accounts obtain nothing more",
 	}, s.revokeCredential)
@@ -32,6 +36,7 @@ func (s *Server) credentialRoutes() {
 
 func (s *Server) listCredentials(ctx context.Context, in *struct {
 	Profile string `query:"profile" doc:"Name or identifier of the profile; absent: all." maxLength:"100"`
+	PageQuery
 },
 ) (*output[apiv1.Page[apiv1.Credential]], error) {
 	view := s.config.Catalog.Snapshot()
@@ -48,18 +53,14 @@ func (s *Server) listCredentials(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(credentials, func(a, b pki.Credential) int {
-		return cmp.Or(
-			strings.Compare(profileName(view, a.ProfileID), profileName(view, b.ProfileID)), strings.Compare(a.Name, b.Name),
-			strings.Compare(string(a.ID), string(b.ID)))
-	})
-	page := apiv1.Page[apiv1.Credential]{Items: []apiv1.Credential{}}
-	for i := range credentials {
-		if only == "" || credentials[i].ProfileID == only {
-			page.Items = append(page.Items, s.wireCredential(view, &credentials[i]))
-		}
+	credentials = slices.DeleteFunc(credentials, func(c pki.Credential) bool { return only != "" && c.ProfileID != only })
+	place := func(c pki.Credential) string {
+		return strings.Join([]string{profileName(view, c.ProfileID), c.Name, string(c.ID)}, "\x00")
 	}
-	return answer(page), nil
+	slices.SortFunc(credentials, func(a, b pki.Credential) int { return strings.Compare(place(a), place(b)) })
+	return answer(pageOf(&in.PageQuery, credentials, place, func(c pki.Credential) apiv1.Credential {
+		return s.wireCredential(view, &c)
+	})), nil
 }
 
 func (s *Server) wireCredential(view *catalog.Snapshot, c *pki.Credential) apiv1.Credential {
@@ -104,13 +105,28 @@ func (s *Server) createCredential(ctx context.Context, in *struct{ body[apiv1.Cr
 	return answer(out), nil
 }
 
-func (s *Server) revokeCredential(ctx context.Context, in *struct {
+// CredentialPath is the parameter of operations on one EAB credential.
+type CredentialPath struct {
 	KeyID string `path:"keyId" doc:"KID of the credential." maxLength:"100"`
-},
-) (*output[apiv1.Credential], error) {
+}
+
+func (s *Server) getCredential(ctx context.Context, in *CredentialPath) (*output[apiv1.Credential], error) {
+	credentials, err := s.config.Store.Credentials(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range credentials {
+		if string(credentials[i].ID) == in.KeyID {
+			return answer(s.wireCredential(s.config.Catalog.Snapshot(), &credentials[i])), nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "there is no credential %.100q", in.KeyID).WithHint("list them: certloom credential list")
+}
+
+func (s *Server) revokeCredential(ctx context.Context, in *CredentialPath) (*output[apiv1.Credential], error) {
 	revoked, err := s.config.Catalog.RevokeCredential(ctx, pki.CredentialID(in.KeyID), auth.PrincipalOf(ctx).By())
 	if err != nil {
 		return nil, err
 	}
-	return answer(s.wireCredential(s.config.Catalog.Snapshot(), revoked)), nil
+	return s.getCredential(ctx, &CredentialPath{KeyID: string(revoked.ID)}) // with what only the database knows
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,7 +26,7 @@ type adapter struct {
 func (a adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 	_, streams := op.Metadata[streamExtension]
 	a.Adapter.Handle(op, func(ctx huma.Context) {
-		held := &requestContext{base: ctx, streams: streams}
+		held := &requestContext{base: ctx, server: a.server, streams: streams}
 		handler(held)
 		a.server.send(held)
 	})
@@ -37,9 +38,21 @@ type base = huma.Context
 // requestContext is the context of one request, with its answer until that is sent.
 type requestContext struct {
 	base
+	server  *Server
 	streams bool
 	status  int
 	body    bytes.Buffer
+	fields  fields     // that are asked for; nil: all
+	asked   url.Values // the query before fields were taken off it; nil: as it is
+}
+
+// query is the one that the client has sent.
+func (c *requestContext) query() url.Values {
+	if c.asked != nil {
+		return c.asked
+	}
+	address := c.URL()
+	return address.Query()
 }
 
 // Unwrap leads to the adapter's own context.
@@ -93,7 +106,27 @@ func (s *Server) send(c *requestContext) {
 	if c.streams || c.status == 0 {
 		return
 	}
+	if c.tag() {
+		c.base.SetStatus(http.StatusNotModified)
+		return
+	}
 	body := c.body.Bytes()
+	if c.fields != nil && c.status == http.StatusOK {
+		selected, err := selectFields(body, c.fields)
+		if err != nil {
+			s.config.Logger.ErrorContext(c.Context(), "fields not selected", telemetry.KeyError, err)
+			c.status, selected = http.StatusInternalServerError, nil
+		}
+		body = selected
+	}
+	small, err := s.compressed(c, body)
+	switch {
+	case err != nil:
+		s.config.Logger.WarnContext(c.Context(), "answer not compressed", telemetry.KeyError, err)
+	case small != nil:
+		c.base.SetHeader("Content-Encoding", "gzip")
+		body = small
+	}
 	if len(body) > 0 {
 		c.base.SetHeader("Content-Length", strconv.Itoa(len(body)))
 	}

@@ -101,6 +101,7 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 	if repeatable(&described) {
 		described.Parameters = append(described.Parameters, onceParameter())
 	}
+	s.operations = append(s.operations, shows[O](&described))
 	registry := s.api.OpenAPI().Components.Schemas
 	huma.Register(s.api, described, func(ctx context.Context, in *I) (*O, error) {
 		if input, ok := any(in).(withBody); ok {
@@ -113,7 +114,7 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 				return nil, s.problem(ctx, err)
 			}
 		}
-		out, err := handler(ctx, in)
+		out, err := paged(ctx, s, in, handler)
 		if err != nil {
 			return nil, s.problem(ctx, err)
 		}

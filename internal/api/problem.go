@@ -150,6 +150,11 @@ func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) {
 	}
 	err := fault.New(fault.NotFound, "there is nothing at %.200q", r.URL.Path).
 		WithHint("the operations are listed at %s/openapi.json", apiv1.Prefix)
+	if len(allowed) > 0 && r.Method == http.MethodOptions {
+		w.Header().Set("Allow", strings.Join(append(allowed, http.MethodOptions), ", "))
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	if len(allowed) > 0 {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		err = fault.New(fault.MethodNotAllowed, "method %.20q is not one of %s, which %.200q has",
@@ -171,6 +176,10 @@ func (s *Server) transform(ctx huma.Context, _ string, v any) (any, error) {
 		problem := s.schemaProblem(ctx, v)
 		s.logRefusal(ctx, problem)
 		return problem, nil
+	case interface{ Following() string }:
+		if next := v.Following(); next != "" {
+			link(ctx, next)
+		}
 	}
 	return v, nil
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/certloom/certloom/internal/apiv1"
@@ -97,22 +99,19 @@ func (s *Server) wireProfile(view *catalog.Snapshot, p *pki.Profile) apiv1.Profi
 
 func (s *Server) directoryURL() string { return s.config.BaseURL + "/acme/directory" }
 
-func (s *Server) listTemplates(context.Context, *struct{}) (*output[apiv1.Page[apiv1.Template]], error) {
-	page := apiv1.Page[apiv1.Template]{}
-	for _, template := range []pki.Template{pki.PrivateMTLS, pki.PrivateServer, pki.PrivateClient, pki.MeshIntermediate} {
-		rules, method := policy.TemplateRules(template)
-		page.Items = append(page.Items, apiv1.Template{Name: string(template), Method: string(method), Rules: wireRules(&rules)})
-	}
-	return answer(page), nil
+func (s *Server) listTemplates(_ context.Context, in *PageQuery) (*output[apiv1.Page[apiv1.Template]], error) {
+	templates := []pki.Template{pki.PrivateMTLS, pki.PrivateServer, pki.PrivateClient, pki.MeshIntermediate}
+	place := func(t pki.Template) string { return strconv.Itoa(slices.Index(templates, t)) }
+	return answer(pageOf(in, templates, place, func(t pki.Template) apiv1.Template {
+		rules, method := policy.TemplateRules(t)
+		return apiv1.Template{Name: string(t), Method: string(method), Rules: wireRules(&rules)}
+	})), nil
 }
 
-func (s *Server) listProfiles(context.Context, *struct{}) (*output[apiv1.Page[apiv1.Profile]], error) {
+func (s *Server) listProfiles(_ context.Context, in *PageQuery) (*output[apiv1.Page[apiv1.Profile]], error) {
 	view := s.config.Catalog.Snapshot()
-	page := apiv1.Page[apiv1.Profile]{Items: []apiv1.Profile{}}
-	for _, p := range view.Profiles() {
-		page.Items = append(page.Items, s.wireProfile(view, p))
-	}
-	return answer(page), nil
+	name := func(p *pki.Profile) string { return p.Name }
+	return answer(pageOf(in, view.Profiles(), name, func(p *pki.Profile) apiv1.Profile { return s.wireProfile(view, p) })), nil
 }
 
 func (s *Server) getProfile(_ context.Context, in *ProfilePath) (*output[apiv1.Profile], error) {

@@ -1,8 +1,8 @@
 package api
 
 import (
-	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -70,20 +70,17 @@ func (s *Server) wireToken(view *catalog.Snapshot, t *pki.APIToken) apiv1.Token 
 	return out
 }
 
-func (s *Server) listTokens(ctx context.Context, _ *struct{}) (*output[apiv1.Page[apiv1.Token]], error) {
+func (s *Server) listTokens(ctx context.Context, in *PageQuery) (*output[apiv1.Page[apiv1.Token]], error) {
 	tokens, err := s.config.Auth.Tokens(ctx)
 	if err != nil {
 		return nil, err
 	}
 	view := s.config.Catalog.Snapshot()
-	slices.SortFunc(tokens, func(a, b pki.APIToken) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.ID), string(b.ID)))
-	})
-	page := apiv1.Page[apiv1.Token]{Items: make([]apiv1.Token, 0, len(tokens))}
-	for i := range tokens {
-		page.Items = append(page.Items, s.wireToken(view, &tokens[i]))
+	place := func(t pki.APIToken) string {
+		return fmt.Sprintf("%s\x00%020d\x00%s", t.Name, t.CreatedAt.UnixMicro(), t.ID)
 	}
-	return answer(page), nil
+	slices.SortFunc(tokens, func(a, b pki.APIToken) int { return strings.Compare(place(a), place(b)) })
+	return answer(pageOf(in, tokens, place, func(t pki.APIToken) apiv1.Token { return s.wireToken(view, &t) })), nil
 }
 
 func (s *Server) createToken(ctx context.Context, in *struct{ body[apiv1.CreateToken] }) (*output[apiv1.NewToken], error) {

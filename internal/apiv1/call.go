@@ -18,6 +18,24 @@ func get[T any](ctx context.Context, c *Client, path string, q query) (*T, error
 	return out, nil
 }
 
+// wholePage is how many are asked for at a time of a list that is wanted as a whole: the most that there can be.
+const wholePage = 1000
+
+// whole gets a list page by page, and returns it as one.
+func whole[T any](ctx context.Context, c *Client, path string, q query) (*Page[T], error) {
+	all := &Page[T]{Items: []T{}}
+	err := All(func(after string) (*Page[T], error) {
+		return get[Page[T]](ctx, c, path, q.number("limit", wholePage).text("after", after))
+	}, func(item T) error {
+		all.Items = append(all.Items, item)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
 func send[T any](ctx context.Context, c *Client, method, path string, in any) (*T, error) {
 	out := new(T)
 	if err := c.call(ctx, method, path, nil, in, out); err != nil {
@@ -57,12 +75,12 @@ func (c *Client) Statistics(ctx context.Context) (*Statistics, error) {
 
 // Templates lists the base templates.
 func (c *Client) Templates(ctx context.Context) (*Page[Template], error) {
-	return get[Page[Template]](ctx, c, "/templates", nil)
+	return whole[Template](ctx, c, "/templates", query{})
 }
 
 // CAs lists the CAs.
 func (c *Client) CAs(ctx context.Context) (*Page[CA], error) {
-	return get[Page[CA]](ctx, c, "/cas", nil)
+	return whole[CA](ctx, c, "/cas", query{})
 }
 
 // CA shows one.
@@ -107,7 +125,7 @@ func (c *Client) ActivateCA(ctx context.Context, name string) (*CA, error) {
 
 // Profiles lists the profiles.
 func (c *Client) Profiles(ctx context.Context) (*Page[Profile], error) {
-	return get[Page[Profile]](ctx, c, "/profiles", nil)
+	return whole[Profile](ctx, c, "/profiles", query{})
 }
 
 // Profile shows one.
@@ -160,7 +178,12 @@ func (c *Client) PreviewPolicy(ctx context.Context, question any) (*PolicyAnswer
 
 // Credentials lists the EAB credentials, of one profile if it is named.
 func (c *Client) Credentials(ctx context.Context, profile string) (*Page[Credential], error) {
-	return get[Page[Credential]](ctx, c, "/credentials", query{}.text("profile", profile))
+	return whole[Credential](ctx, c, "/credentials", query{}.text("profile", profile))
+}
+
+// Credential shows one, without its key.
+func (c *Client) Credential(ctx context.Context, keyID string) (*Credential, error) {
+	return get[Credential](ctx, c, at("credentials", keyID), nil)
 }
 
 // CreateCredential makes an EAB credential.
@@ -260,7 +283,7 @@ func (c *Client) Identity(ctx context.Context, name string) (*Identity, error) {
 
 // Tokens lists the API tokens.
 func (c *Client) Tokens(ctx context.Context) (*Page[Token], error) {
-	return get[Page[Token]](ctx, c, "/tokens", nil)
+	return whole[Token](ctx, c, "/tokens", query{})
 }
 
 // CreateToken makes an API token.

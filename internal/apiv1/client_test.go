@@ -69,7 +69,7 @@ func TestPathsAreEscaped(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"/api/v1/profiles/..%2Fcas%2Froot?", "/api/v1/identities/spiffe:%2F%2Fa%2Fns%2Fb%2Fsa%2Fc?", "/api/v1/credentials?profile=a%26b%3Dc",
+		"/api/v1/profiles/..%2Fcas%2Froot?", "/api/v1/identities/spiffe:%2F%2Fa%2Fns%2Fb%2Fsa%2Fc?", "/api/v1/credentials?limit=1000&profile=a%26b%3Dc",
 	}
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("paths (-want +got):\n%s", diff)

@@ -13,3 +13,9 @@ type Page[T any] struct {
 	Items []T    `json:"items" nullable:"false"`
 	Next  string `json:"next,omitempty" doc:"Pass it as the parameter \"after\" to get the next page; absent on the last one."`
 }
+
+// Cursor is where the page says what comes after it.
+func (p *Page[T]) Cursor() *string { return &p.Next }
+
+// Following is what comes after the page; "": nothing.
+func (p Page[T]) Following() string { return p.Next }

@@ -16,6 +16,7 @@ const (
 	NotFound
 	MethodNotAllowed
 	Conflict
+	PreconditionFailed
 	TooLarge
 	UnsupportedMediaType
 	Unauthenticated
@@ -99,6 +100,7 @@ func meaning(k Kind) Meaning {
 		NotFound:                {"malformed", http.StatusNotFound, codeNotFound, info, "not found"},
 		MethodNotAllowed:        {"malformed", http.StatusMethodNotAllowed, codeUnimplemented, info, "method not allowed"},
 		Conflict:                {"malformed", http.StatusConflict, codeFailedPrecondition, info, "conflict"},
+		PreconditionFailed:      {"malformed", http.StatusPreconditionFailed, codeFailedPrecondition, info, "changed meanwhile"},
 		TooLarge:                {"malformed", http.StatusRequestEntityTooLarge, codeInvalidArgument, info, "request too large"},
 		UnsupportedMediaType:    {"malformed", http.StatusUnsupportedMediaType, codeInvalidArgument, info, "unsupported media type"},
 		Unauthenticated:         {"unauthorized", http.StatusUnauthorized, codeUnauthenticated, info, "not signed in"},
