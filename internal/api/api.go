@@ -176,6 +176,7 @@ func (s *Server) routes() {
 	s.identityRoutes()
 	s.viewRoutes()
 	s.tokenRoutes()
+	s.userRoutes()
 	s.eventRoutes()
 	s.mux.HandleFunc("GET "+apiv1.Prefix+"/openapi.json", s.openAPI)
 	s.mux.HandleFunc("/", s.noRoute)

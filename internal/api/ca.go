@@ -30,11 +30,11 @@ func (s *Server) caRoutes() {
 		summary: "List roots and issuing CAs",
 	}, s.listCAs)
 	register(s, operation{
-		id: "create-ca", method: http.MethodPost, path: "/cas", tag: tag, access: auth.Write,
+		id: "create-ca", method: http.MethodPost, path: "/cas", tag: tag, access: auth.Administer,
 		status: http.StatusCreated, summary: "Create a root or an issuing CA",
 	}, s.createCA)
 	register(s, operation{
-		id: "import-ca", method: http.MethodPost, path: "/cas/import", tag: tag, access: auth.Write,
+		id: "import-ca", method: http.MethodPost, path: "/cas/import", tag: tag, access: auth.Administer,
 		status: http.StatusCreated, summary: "Import an existing CA with its private key",
 	}, s.importCA)
 	register(s, operation{
@@ -46,19 +46,19 @@ func (s *Server) caRoutes() {
 		summary: "Show the CSR of an issuing CA under an outside root",
 	}, s.getCACSR)
 	register(s, operation{
-		id: "install-ca-certificate", method: http.MethodPost, path: "/cas/{ca}/certificate", tag: tag, access: auth.Write,
+		id: "install-ca-certificate", method: http.MethodPost, path: "/cas/{ca}/certificate", tag: tag, access: auth.Administer,
 		summary: "Install the certificate that an outside root made",
 	}, s.installCertificate)
 	register(s, operation{
-		id: "update-ca-settings", method: http.MethodPut, path: "/cas/{ca}/settings", tag: tag, access: auth.Write,
+		id: "update-ca-settings", method: http.MethodPut, path: "/cas/{ca}/settings", tag: tag, access: auth.Administer,
 		summary: "Replace the addresses that a CA puts into certificates",
 	}, s.updateCASettings)
 	register(s, operation{
-		id: "suspend-ca", method: http.MethodPost, path: "/cas/{ca}/suspend", tag: tag, access: auth.Write,
+		id: "suspend-ca", method: http.MethodPost, path: "/cas/{ca}/suspend", tag: tag, access: auth.Administer,
 		summary: "Suspend a CA: it signs no certificates",
 	}, s.setCAState(pki.Suspended))
 	register(s, operation{
-		id: "activate-ca", method: http.MethodPost, path: "/cas/{ca}/activate", tag: tag, access: auth.Write,
+		id: "activate-ca", method: http.MethodPost, path: "/cas/{ca}/activate", tag: tag, access: auth.Administer,
 		summary: "Activate a suspended CA",
 	}, s.setCAState(pki.Active))
 }

@@ -37,7 +37,7 @@ type Revoker interface {
 func (s *Server) certificateRoutes() {
 	const tag = "certificates"
 	register(s, operation{
-		id: "list-certificates", method: http.MethodGet, path: "/certificates", tag: tag, access: auth.Read,
+		id: "list-certificates", method: http.MethodGet, path: "/certificates", tag: tag, access: auth.Inventory,
 		summary: "List certificates, newest first",
 	}, s.listCertificates)
 	register(s, operation{
@@ -45,23 +45,23 @@ func (s *Server) certificateRoutes() {
 		status: http.StatusCreated, summary: "Request a certificate under a profile with enrollment method rest-api",
 	}, s.createCertificate)
 	register(s, operation{
-		id: "export-certificates", method: http.MethodGet, path: "/certificates/export", tag: tag, access: auth.Read,
+		id: "export-certificates", method: http.MethodGet, path: "/certificates/export", tag: tag, access: auth.Inventory,
 		summary: "Export certificates as JSON, CSV or PEM, newest first", produces: []string{"application/json", "text/csv", pemType},
 	}, s.exportCertificates)
 	register(s, operation{
-		id: "get-certificate", method: http.MethodGet, path: "/certificates/{serial}", tag: tag, access: auth.Read,
+		id: "get-certificate", method: http.MethodGet, path: "/certificates/{serial}", tag: tag, access: auth.Inventory,
 		summary: "Show a certificate",
 	}, s.getCertificate)
 	register(s, operation{
-		id: "get-certificate-pem", method: http.MethodGet, path: "/certificates/{serial}/pem", tag: tag, access: auth.Read,
+		id: "get-certificate-pem", method: http.MethodGet, path: "/certificates/{serial}/pem", tag: tag, access: auth.Inventory,
 		summary: "Download a certificate as PEM", produces: []string{pemType},
 	}, s.getCertificatePEM)
 	register(s, operation{
-		id: "revoke-certificates", method: http.MethodPost, path: "/certificates/revoke", tag: tag, access: auth.Write,
+		id: "revoke-certificates", method: http.MethodPost, path: "/certificates/revoke", tag: tag, access: auth.Operate,
 		summary: "Revoke several certificates: named by their serials, or selected",
 	}, s.revokeCertificates)
 	register(s, operation{
-		id: "revoke-certificate", method: http.MethodPost, path: "/certificates/{serial}/revoke", tag: tag, access: auth.Write,
+		id: "revoke-certificate", method: http.MethodPost, path: "/certificates/{serial}/revoke", tag: tag, access: auth.Operate,
 		summary: "Revoke a certificate",
 	}, s.revokeCertificate)
 }

@@ -44,7 +44,7 @@ func TestRequestCertificate(t *testing.T) {
 	if strings.Count(made.ChainPEM, "BEGIN") != 1 {
 		t.Error("the chain is not the issuing CA alone")
 	}
-	got, err := w.Client(t, pki.RoleViewer).Certificate(ctx, made.Certificate.Serial)
+	got, err := w.Client(t, pki.RoleAuditor).Certificate(ctx, made.Certificate.Serial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestRefusesCertificateRequests(t *testing.T) {
 		"refuses/no-names":         {pki.RoleAdmin, "ci", csrPEM(t, testca.Request{}), "", 400, nil},
 		"refuses/others-profile":   {pki.RoleRequester, "istio", good, "", 403, []string{"/profile"}},
 		"refuses/no-such-to-guess": {pki.RoleRequester, "nope", good, "", 403, []string{"/profile"}},
-		"refuses/viewer":           {pki.RoleViewer, "ci", good, "", 403, nil},
+		"refuses/viewer":           {pki.RoleAuditor, "ci", good, "", 403, nil},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -150,7 +150,7 @@ func inventory(t *testing.T) (*apitest.World, []*pki.Certificate) {
 func TestListCertificates(t *testing.T) {
 	t.Parallel()
 	w, all := inventory(t)
-	ctx, client := t.Context(), w.Client(t, pki.RoleViewer)
+	ctx, client := t.Context(), w.Client(t, pki.RoleAuditor)
 	if _, err := w.Client(t, pki.RoleAdmin).RevokeCertificate(ctx, string(all[6].Serial), apiv1.RevokeCertificate{Reason: "superseded"}); err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestListCertificates(t *testing.T) {
 func TestCertificatePEM(t *testing.T) {
 	t.Parallel()
 	w, all := inventory(t)
-	client := w.Client(t, pki.RoleViewer)
+	client := w.Client(t, pki.RoleAuditor)
 	for chain, want := range map[bool]int{false: 1, true: 3} {
 		text, err := client.CertificatePEM(t.Context(), string(all[0].Serial), chain)
 		if err != nil || strings.Count(string(text), "BEGIN CERTIFICATE") != want {
@@ -244,7 +244,7 @@ func TestRevokeCertificate(t *testing.T) {
 
 func export(t *testing.T, w *apitest.World, format string, q apiv1.CertificateQuery) string {
 	t.Helper()
-	stream, err := w.Client(t, pki.RoleViewer).ExportCertificates(t.Context(), format, q)
+	stream, err := w.Client(t, pki.RoleAuditor).ExportCertificates(t.Context(), format, q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func TestExport(t *testing.T) {
 		t.Errorf("PEM: %d certificates\n%.300s", count, text)
 	}
 	for _, format := range []string{"json", "csv", "pem"} {
-		answer := w.Do(t, http.MethodGet, "/certificates/export?format="+format, w.Tokens[pki.RoleViewer], nil, nil)
+		answer := w.Do(t, http.MethodGet, "/certificates/export?format="+format, w.Tokens[pki.RoleAuditor], nil, nil)
 		if !strings.Contains(answer.Header.Get("Content-Disposition"), "certificates."+format) || answer.Header.Get("Content-Type") == "" {
 			t.Errorf("%s: headers %v", format, answer.Header)
 		}
@@ -314,7 +314,7 @@ func TestExportPages(t *testing.T) {
 func TestIdentities(t *testing.T) {
 	t.Parallel()
 	w, _ := inventory(t)
-	ctx, client := t.Context(), w.Client(t, pki.RoleViewer)
+	ctx, client := t.Context(), w.Client(t, pki.RoleAuditor)
 	page, err := client.Identities(ctx, apiv1.IdentityQuery{})
 	if err != nil || len(page.Items) != 4 {
 		t.Fatalf("identities %+v, %v", page, err)
@@ -347,7 +347,7 @@ func TestIdentities(t *testing.T) {
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	w, all := inventory(t)
-	ctx, client := t.Context(), w.Client(t, pki.RoleViewer)
+	ctx, client := t.Context(), w.Client(t, pki.RoleAuditor)
 	page, err := client.Events(ctx, apiv1.EventQuery{Action: "certificate.*", Limit: 2})
 	if err != nil || len(page.Items) != 2 || page.Next == "" {
 		t.Fatalf("events %+v, %v", page, err)

@@ -30,7 +30,7 @@ func (s *Server) connectorRoutes() {
 		summary: "List connectors",
 	}, s.listConnectors)
 	register(s, operation{
-		id: "create-connector", method: http.MethodPost, path: "/connectors", tag: tag, access: auth.Write,
+		id: "create-connector", method: http.MethodPost, path: "/connectors", tag: tag, access: auth.Operate,
 		status: http.StatusCreated, summary: "Make a connector and its package, which is shown once",
 	}, s.createConnector)
 	register(s, operation{
@@ -42,7 +42,7 @@ func (s *Server) connectorRoutes() {
 		summary: "Show how far a connector's cluster has come",
 	}, s.connectorStatus)
 	register(s, operation{
-		id: "delete-connector", method: http.MethodDelete, path: "/connectors/{name}", tag: tag, access: auth.Write,
+		id: "delete-connector", method: http.MethodDelete, path: "/connectors/{name}", tag: tag, access: auth.Operate,
 		summary: "Delete a connector; what was issued stays",
 	}, s.deleteConnector)
 }

@@ -21,7 +21,7 @@ func (s *Server) credentialRoutes() {
 		summary: "List EAB credentials",
 	}, s.listCredentials)
 	register(s, operation{
-		id: "create-credential", method: http.MethodPost, path: "/credentials", tag: tag, access: auth.Write,
+		id: "create-credential", method: http.MethodPost, path: "/credentials", tag: tag, access: auth.Operate,
 		status: http.StatusCreated, summary: "Create an EAB credential; its HMAC key is shown once",
 	}, s.createCredential)
 	register(s, operation{
@@ -29,7 +29,7 @@ func (s *Server) credentialRoutes() {
 		summary: "Show an EAB credential, without its key",
 	}, s.getCredential)
 	register(s, operation{
-		id: "revoke-credential", method: http.MethodPost, path: "/credentials/{keyId}/revoke", tag: tag, access: auth.Write,
+		id: "revoke-credential", method: http.MethodPost, path: "/credentials/{keyId}/revoke", tag: tag, access: auth.Operate,
 		summary: "Revoke an EAB credential: its accounts obtain nothing more",
 	}, s.revokeCredential)
 }

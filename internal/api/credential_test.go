@@ -118,7 +118,7 @@ func TestTokens(t *testing.T) {
 	t.Parallel()
 	w := apitest.New(t)
 	ctx, client := t.Context(), w.Client(t, pki.RoleAdmin)
-	made, err := client.CreateToken(ctx, apiv1.CreateToken{Name: "dashboard", Role: "viewer", ExpiresAt: w.Clock.Now().Add(time.Hour)})
+	made, err := client.CreateToken(ctx, apiv1.CreateToken{Name: "dashboard", Role: "auditor", ExpiresAt: w.Clock.Now().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,11 +172,11 @@ func TestRefusesTokens(t *testing.T) {
 		body   string
 		fields []string
 	}{
-		"refuses/several":               {`{"name":"X","role":"king","expiresAt":"2020-01-01T00:00:00Z"}`, []string{"/expiresAt", "/name", "/role"}},
-		"refuses/requester-of-nothing":  {`{"name":"x","role":"requester"}`, []string{"/profile"}},
-		"refuses/viewer-of-one-profile": {`{"name":"x","role":"viewer","profile":"ci"}`, []string{"/profile"}},
-		"refuses/requester-over-acme":   {`{"name":"x","role":"requester","profile":"istio"}`, []string{"/profile"}},
-		"refuses/unknown-profile":       {`{"name":"x","role":"requester","profile":"nope"}`, []string{"/profile"}},
+		"refuses/several":                {`{"name":"X","role":"king","expiresAt":"2020-01-01T00:00:00Z"}`, []string{"/expiresAt", "/name", "/role"}},
+		"refuses/requester-of-nothing":   {`{"name":"x","role":"requester"}`, []string{"/profile"}},
+		"refuses/auditor-of-one-profile": {`{"name":"x","role":"auditor","profile":"ci"}`, []string{"/profile"}},
+		"refuses/requester-over-acme":    {`{"name":"x","role":"requester","profile":"istio"}`, []string{"/profile"}},
+		"refuses/unknown-profile":        {`{"name":"x","role":"requester","profile":"nope"}`, []string{"/profile"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -14,15 +14,15 @@ import (
 func (s *Server) identityRoutes() {
 	const tag = "identities"
 	register(s, operation{
-		id: "list-identities", method: http.MethodGet, path: "/identities", tag: tag, access: auth.Read,
+		id: "list-identities", method: http.MethodGet, path: "/identities", tag: tag, access: auth.Inventory,
 		summary: "List what certificates are for, each with its newest certificate",
 	}, s.listIdentities)
 	register(s, operation{
-		id: "export-identities", method: http.MethodGet, path: "/identities/export", tag: tag, access: auth.Read,
+		id: "export-identities", method: http.MethodGet, path: "/identities/export", tag: tag, access: auth.Inventory,
 		summary: "Export identities as JSON or CSV", produces: []string{"application/json", "text/csv"},
 	}, s.exportIdentities)
 	register(s, operation{
-		id: "get-identity", method: http.MethodGet, path: "/identities/{identity}", tag: tag, access: auth.Read,
+		id: "get-identity", method: http.MethodGet, path: "/identities/{identity}", tag: tag, access: auth.Inventory,
 		summary: "Show an identity",
 	}, s.getIdentity)
 }

@@ -127,7 +127,7 @@ func TestRefusesParameters(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			answer := w.Do(t, http.MethodGet, c.path, w.Tokens[pki.RoleViewer], nil, nil)
+			answer := w.Do(t, http.MethodGet, c.path, w.Tokens[pki.RoleAuditor], nil, nil)
 			if answer.Status != http.StatusBadRequest {
 				t.Fatalf("status %d: %s", answer.Status, answer.Body)
 			}
@@ -146,12 +146,12 @@ func TestAnswersWhatIsNotThere(t *testing.T) {
 		"/nothing", "/cas/nope", "/cas/nope/csr", "/cas/root/csr", "/profiles/nope", "/certificates/" + serial,
 		"/certificates/" + serial + "/pem", "/identities/nope", "/identities/spiffe:%2F%2Fcluster.local%2Fns%2Fa%2Fsa%2Fb",
 	} {
-		answer := w.Do(t, http.MethodGet, path, w.Tokens[pki.RoleViewer], nil, nil)
+		answer := w.Do(t, http.MethodGet, path, w.Tokens[pki.RoleAuditor], nil, nil)
 		if answer.Status != http.StatusNotFound || answer.Problem.Type != "urn:certloom:problem:not-found" {
 			t.Errorf("GET %s: %d %s", path, answer.Status, answer.Body)
 		}
 	}
-	if answer := w.Do(t, http.MethodGet, "/../v2/cas", w.Tokens[pki.RoleViewer], nil, nil); answer.Problem.Status != http.StatusNotFound {
+	if answer := w.Do(t, http.MethodGet, "/../v2/cas", w.Tokens[pki.RoleAuditor], nil, nil); answer.Problem.Status != http.StatusNotFound {
 		t.Errorf("another version: %d %s", answer.Status, answer.Body)
 	}
 	answer := w.Do(t, http.MethodPut, "/profiles/istio", w.Tokens[pki.RoleAdmin], nil, nil)
@@ -164,7 +164,7 @@ func TestHeaders(t *testing.T) {
 	t.Parallel()
 	w := apitest.New(t)
 	for _, path := range []string{"/profiles", "/profiles/nope", "/certificates?limit=x"} {
-		answer := w.Do(t, http.MethodGet, path, w.Tokens[pki.RoleViewer], nil, nil)
+		answer := w.Do(t, http.MethodGet, path, w.Tokens[pki.RoleAuditor], nil, nil)
 		if answer.Header.Get("X-Request-Id") == "" || answer.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("GET %s: headers %v", path, answer.Header)
 		}
@@ -202,9 +202,9 @@ func TestLogsEachRequest(t *testing.T) {
 		path, token string
 		want        []string
 	}{
-		{"/whoami", w.Tokens[pki.RoleViewer], []string{"level=DEBUG", "resource=whoami", "status=200", "actor=viewer", "duration="}},
-		{"/cas/nope", w.Tokens[pki.RoleViewer], []string{"level=INFO", "resource=get-ca", "status=404", "actor=viewer", `there is no CA`}},
-		{"/certificates?status=fine", w.Tokens[pki.RoleViewer], []string{"level=INFO", "resource=list-certificates", "status=400", "not one of valid, renewal-due"}},
+		{"/whoami", w.Tokens[pki.RoleAuditor], []string{"level=DEBUG", "resource=whoami", "status=200", "actor=auditor", "duration="}},
+		{"/cas/nope", w.Tokens[pki.RoleAuditor], []string{"level=INFO", "resource=get-ca", "status=404", "actor=auditor", `there is no CA`}},
+		{"/certificates?status=fine", w.Tokens[pki.RoleAuditor], []string{"level=INFO", "resource=list-certificates", "status=400", "not one of valid, renewal-due"}},
 		{"/cas", wrong, []string{"level=INFO", "resource=list-cas", "status=401", "address=127.0.0.1", "error="}},
 	}
 	for _, c := range cases {
@@ -228,7 +228,7 @@ func TestLogsEachRequest(t *testing.T) {
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	w := apitest.New(t)
-	status, err := w.Client(t, pki.RoleViewer).Status(context.WithoutCancel(t.Context()))
+	status, err := w.Client(t, pki.RoleAuditor).Status(context.WithoutCancel(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestStatus(t *testing.T) {
 	}
 	// The catalog is polled by Run, which does not run here; the requests of other operations refresh it, this one's not.
 	w.Clock.Advance(time.Minute)
-	status, err = w.Client(t, pki.RoleViewer).Status(t.Context())
+	status, err = w.Client(t, pki.RoleAuditor).Status(t.Context())
 	if err != nil || status.Ready || len(status.Problems) != 1 {
 		t.Errorf("status with an old catalog: %+v, %v", status, err)
 	}

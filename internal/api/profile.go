@@ -28,7 +28,7 @@ func (s *Server) profileRoutes() {
 		summary: "List certificate profiles",
 	}, s.listProfiles)
 	register(s, operation{
-		id: "create-profile", method: http.MethodPost, path: "/profiles", tag: tag, access: auth.Write,
+		id: "create-profile", method: http.MethodPost, path: "/profiles", tag: tag, access: auth.Operate,
 		status: http.StatusCreated, summary: "Create a certificate profile",
 	}, s.createProfile)
 	register(s, operation{
@@ -36,23 +36,23 @@ func (s *Server) profileRoutes() {
 		summary: "Show a certificate profile",
 	}, s.getProfile)
 	register(s, operation{
-		id: "update-profile", method: http.MethodPatch, path: "/profiles/{profile}", tag: tag, access: auth.Write,
+		id: "update-profile", method: http.MethodPatch, path: "/profiles/{profile}", tag: tag, access: auth.Operate,
 		summary: "Change a certificate profile; members that are left out stay",
 	}, s.updateProfile)
 	register(s, operation{
-		id: "delete-profile", method: http.MethodDelete, path: "/profiles/{profile}", tag: tag, access: auth.Write,
+		id: "delete-profile", method: http.MethodDelete, path: "/profiles/{profile}", tag: tag, access: auth.Operate,
 		summary: "Delete a certificate profile that nothing refers to",
 	}, s.deleteProfile)
 	register(s, operation{
-		id: "clone-profile", method: http.MethodPost, path: "/profiles/{profile}/clone", tag: tag, access: auth.Write,
+		id: "clone-profile", method: http.MethodPost, path: "/profiles/{profile}/clone", tag: tag, access: auth.Operate,
 		status: http.StatusCreated, summary: "Copy a certificate profile under another name",
 	}, s.cloneProfile)
 	register(s, operation{
-		id: "suspend-profile", method: http.MethodPost, path: "/profiles/{profile}/suspend", tag: tag, access: auth.Write,
+		id: "suspend-profile", method: http.MethodPost, path: "/profiles/{profile}/suspend", tag: tag, access: auth.Operate,
 		summary: "Suspend a certificate profile: nothing is issued under it",
 	}, s.setProfileState(pki.Suspended))
 	register(s, operation{
-		id: "activate-profile", method: http.MethodPost, path: "/profiles/{profile}/activate", tag: tag, access: auth.Write,
+		id: "activate-profile", method: http.MethodPost, path: "/profiles/{profile}/activate", tag: tag, access: auth.Operate,
 		summary: "Activate a suspended certificate profile",
 	}, s.setProfileState(pki.Active))
 }

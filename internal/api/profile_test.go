@@ -182,7 +182,7 @@ func TestRefusesProfiles(t *testing.T) {
 func TestTemplates(t *testing.T) {
 	t.Parallel()
 	w := apitest.New(t)
-	page, err := w.Client(t, pki.RoleViewer).Templates(t.Context())
+	page, err := w.Client(t, pki.RoleAuditor).Templates(t.Context())
 	if err != nil || len(page.Items) != 4 || page.Items[0].Rules.Validity.Default != "24h" {
 		t.Errorf("templates %+v, %v", page, err)
 	}

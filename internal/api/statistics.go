@@ -19,7 +19,7 @@ type Figures interface {
 
 func (s *Server) statisticsRoutes() {
 	register(s, operation{
-		id: "get-statistics", method: http.MethodGet, path: "/statistics", tag: "status", access: auth.Read, asIs: true,
+		id: "get-statistics", method: http.MethodGet, path: "/statistics", tag: "status", access: auth.Inventory, asIs: true,
 		summary: "Show what there is and what happens, in figures",
 	}, s.getStatistics)
 }

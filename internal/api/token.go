@@ -29,15 +29,15 @@ func (s *Server) accessRoutes() {
 func (s *Server) tokenRoutes() {
 	const tag = "tokens"
 	register(s, operation{
-		id: "list-tokens", method: http.MethodGet, path: "/tokens", tag: tag, access: auth.Read,
+		id: "list-tokens", method: http.MethodGet, path: "/tokens", tag: tag, access: auth.ReadAccess,
 		summary: "List API tokens",
 	}, s.listTokens)
 	register(s, operation{
-		id: "create-token", method: http.MethodPost, path: "/tokens", tag: tag, access: auth.Write,
+		id: "create-token", method: http.MethodPost, path: "/tokens", tag: tag, access: auth.Administer,
 		status: http.StatusCreated, summary: "Create an API token; its secret is shown once",
 	}, s.createToken)
 	register(s, operation{
-		id: "revoke-token", method: http.MethodPost, path: "/tokens/{token}/revoke", tag: tag, access: auth.Write,
+		id: "revoke-token", method: http.MethodPost, path: "/tokens/{token}/revoke", tag: tag, access: auth.Administer,
 		summary: "Revoke an API token",
 	}, s.revokeToken)
 }
@@ -52,7 +52,7 @@ func (s *Server) login(ctx context.Context, in *struct{ body[apiv1.Login] }) (*o
 
 func (s *Server) whoami(ctx context.Context, _ *struct{}) (*output[apiv1.Caller], error) {
 	caller := auth.PrincipalOf(ctx)
-	out := apiv1.Caller{TokenID: string(caller.TokenID), Name: caller.Name, Role: string(caller.Role)}
+	out := apiv1.Caller{TokenID: string(caller.TokenID), Name: caller.Name, User: caller.User, Role: string(caller.Role), Sees: caller.Sees}
 	if caller.ProfileID != "" {
 		out.Profile = profileName(s.config.Catalog.Snapshot(), caller.ProfileID)
 	}
@@ -61,7 +61,7 @@ func (s *Server) whoami(ctx context.Context, _ *struct{}) (*output[apiv1.Caller]
 
 func (s *Server) wireToken(view *catalog.Snapshot, t *pki.APIToken) apiv1.Token {
 	out := apiv1.Token{
-		ID: string(t.ID), Name: t.Name, Role: string(t.Role), State: stateAt(t.State, t.ExpiresAt, s.config.Now()),
+		ID: string(t.ID), Name: t.Name, Role: string(t.Role), Sees: t.Sees, State: stateAt(t.State, t.ExpiresAt, s.config.Now()),
 		CreatedAt: utc(t.CreatedAt), ExpiresAt: utc(t.ExpiresAt), LastUsedAt: utc(t.LastUsedAt),
 	}
 	if t.ProfileID != "" {
@@ -85,7 +85,7 @@ func (s *Server) listTokens(ctx context.Context, in *PageQuery) (*output[apiv1.P
 
 func (s *Server) createToken(ctx context.Context, in *struct{ body[apiv1.CreateToken] }) (*output[apiv1.NewToken], error) {
 	view := s.config.Catalog.Snapshot()
-	request := auth.NewToken{Name: in.Body.Name, Role: pki.Role(in.Body.Role), ExpiresAt: in.Body.ExpiresAt}
+	request := auth.NewToken{Name: in.Body.Name, Role: pki.Role(in.Body.Role), Sees: in.Body.Sees, ExpiresAt: in.Body.ExpiresAt}
 	if in.Body.Profile != "" {
 		p, err := namedProfile(view, in.Body.Profile, "/profile")
 		if err != nil {

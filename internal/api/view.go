@@ -138,7 +138,7 @@ func (s *Server) savedView(ctx context.Context, in *apiv1.SaveView) (*pki.SavedV
 		found.add("/columns", "columns are not up to %d names of up to %d bytes", maxColumns, maxColumn)
 	}
 	caller := auth.PrincipalOf(ctx)
-	if in.Shared && !auth.Allows(caller.Role, auth.Write) {
+	if in.Shared && !auth.Allows(caller.Role, auth.Operate) {
 		found = append(found, fault.New(fault.Unauthorized, "%q has role %s, which does not share views", caller.Name, caller.Role).WithField("/shared"))
 	}
 	now := s.config.Now()

@@ -64,7 +64,7 @@ func TestWorkloads(t *testing.T) {
 	first := issueFor(t, w, "web", web)
 	second := issueFor(t, w, "api", pki.Workload{Cluster: "west", Namespace: "demo", ServiceAccount: "api", Pod: "api-1"})
 	w.Issue(t, "istio", testca.Request{URIs: []string{"spiffe://cluster.local/ns/demo/sa/web"}})
-	client := w.Client(t, pki.RoleViewer)
+	client := w.Client(t, pki.RoleAuditor)
 	for name, tt := range map[string]struct {
 		query apiv1.CertificateQuery
 		want  []pki.Serial
@@ -104,7 +104,7 @@ func TestWorkloads(t *testing.T) {
 	if diff := cmp.Diff(&want, events.Items[0].Workload); diff != "" {
 		t.Errorf("event: %s", diff)
 	}
-	exported := w.Do(t, http.MethodGet, "/certificates/export?format=csv&cluster=east", w.Tokens[pki.RoleViewer], nil, nil)
+	exported := w.Do(t, http.MethodGet, "/certificates/export?format=csv&cluster=east", w.Tokens[pki.RoleAuditor], nil, nil)
 	if !strings.Contains(string(exported.Body), ",east,demo,web,web-1,uid-1,node-1,istio-system/ztunnel/ztunnel-1,\n") {
 		t.Errorf("exported %s", exported.Body)
 	}

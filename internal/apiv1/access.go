@@ -6,8 +6,9 @@ import "time"
 type Token struct {
 	ID         string    `json:"id"`
 	Name       string    `json:"name"`
-	Role       string    `json:"role" doc:"admin, viewer (reads) or requester (asks for certificates under its profile)."`
+	Role       string    `json:"role" doc:"admin, operator, auditor, namespace-viewer or requester."`
 	Profile    string    `json:"profile,omitempty" doc:"Of a requester."`
+	Sees       []string  `json:"sees,omitempty" nullable:"false" doc:"Of a namespace viewer: identities, or the beginnings of their names with * at the end."`
 	State      string    `json:"state" doc:"active, expired or revoked."`
 	CreatedAt  time.Time `json:"createdAt"`
 	ExpiresAt  time.Time `json:"expiresAt,omitzero" doc:"Absent: never."`
@@ -17,7 +18,8 @@ type Token struct {
 // CreateToken asks for a new token.
 type CreateToken struct {
 	Name      string    `json:"name"`
-	Role      string    `json:"role" doc:"admin, viewer or requester."`
+	Role      string    `json:"role" doc:"admin, operator, auditor, namespace-viewer or requester (asks for certificates under its profile)."`
+	Sees      []string  `json:"sees,omitempty" nullable:"false" doc:"Of a namespace viewer: identities, or the beginnings of their names with * at the end."`
 	Profile   string    `json:"profile,omitempty" doc:"Of a requester: the only profile that it may ask for certificates under."`
 	ExpiresAt time.Time `json:"expiresAt,omitzero" doc:"Absent: never."`
 }
@@ -36,10 +38,67 @@ type Login struct {
 
 // Caller is who a token belongs to.
 type Caller struct {
-	TokenID string `json:"tokenId"`
-	Name    string `json:"name"`
-	Role    string `json:"role"`
-	Profile string `json:"profile,omitempty"`
+	TokenID string   `json:"tokenId,omitempty" doc:"Absent for somebody who has signed in to the console."`
+	Name    string   `json:"name"`
+	User    string   `json:"user,omitempty" doc:"Who has signed in; absent for a token."`
+	Role    string   `json:"role"`
+	Profile string   `json:"profile,omitempty"`
+	Sees    []string `json:"sees,omitempty" nullable:"false" doc:"Identities that it sees; absent: all."`
+}
+
+// User is a person who signs in.
+type User struct {
+	Name         string    `json:"name"`
+	DisplayName  string    `json:"displayName,omitempty"`
+	Email        string    `json:"email,omitempty"`
+	Role         string    `json:"role" doc:"admin, operator, auditor or namespace-viewer."`
+	Sees         []string  `json:"sees,omitempty" nullable:"false" doc:"Of a namespace viewer: identities, or the beginnings of their names with * at the end."`
+	State        string    `json:"state" doc:"active or suspended."`
+	Source       string    `json:"source" doc:"local (a password) or oidc (an identity provider)."`
+	Issuer       string    `json:"issuer,omitempty" doc:"Of the identity provider."`
+	LockedUntil  time.Time `json:"lockedUntil,omitzero" doc:"After too many wrong passwords; absent: not locked."`
+	LastSignInAt time.Time `json:"lastSignInAt,omitzero"`
+	CreatedAt    time.Time `json:"createdAt"`
+	Version      int64     `json:"version" doc:"Counts changes; a change may name the version that it changes."`
+}
+
+// CreateUser asks for a user who signs in with a password.
+type CreateUser struct {
+	Name        string   `json:"name" doc:"1 to 63 lower-case letters, digits and hyphens."`
+	Password    string   `json:"password" writeOnly:"true"`
+	Role        string   `json:"role" doc:"admin, operator, auditor or namespace-viewer."`
+	Sees        []string `json:"sees,omitempty" nullable:"false" doc:"Of a namespace viewer: identities, or the beginnings of their names with * at the end."`
+	DisplayName string   `json:"displayName,omitempty"`
+	Email       string   `json:"email,omitempty"`
+}
+
+// UpdateUser changes a user: members that are left out stay.
+type UpdateUser struct {
+	Version     int64     `json:"version,omitempty" doc:"The version that is changed; absent: whichever there is."`
+	Role        string    `json:"role,omitempty"`
+	Sees        *[]string `json:"sees,omitempty"`
+	State       string    `json:"state,omitempty" doc:"active or suspended."`
+	DisplayName *string   `json:"displayName,omitempty"`
+	Email       *string   `json:"email,omitempty"`
+	Password    string    `json:"password,omitempty" writeOnly:"true" doc:"A new one; all of the user's sessions end."`
+}
+
+// ChangePassword changes the caller's own password.
+type ChangePassword struct {
+	Old string `json:"old" writeOnly:"true"`
+	New string `json:"new" writeOnly:"true"`
+}
+
+// Session is a browser in which somebody has signed in to the console.
+type Session struct {
+	ID         string    `json:"id"`
+	User       string    `json:"user"`
+	CreatedAt  time.Time `json:"createdAt"`
+	ExpiresAt  time.Time `json:"expiresAt" doc:"At the latest; it ends sooner when nobody uses it."`
+	LastUsedAt time.Time `json:"lastUsedAt" doc:"To within a minute."`
+	Address    string    `json:"address,omitempty"`
+	UserAgent  string    `json:"userAgent,omitempty"`
+	Current    bool      `json:"current" doc:"It is the one that asks."`
 }
 
 // Event is one event of the audit log.

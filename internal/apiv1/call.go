@@ -296,6 +296,55 @@ func (c *Client) RevokeToken(ctx context.Context, id string) (*Token, error) {
 	return send[Token](ctx, c, http.MethodPost, at("tokens", id, "revoke"), nil)
 }
 
+// Users lists the people who may sign in.
+func (c *Client) Users(ctx context.Context) (*Page[User], error) {
+	return get[Page[User]](ctx, c, "/users", nil)
+}
+
+// User shows one.
+func (c *Client) User(ctx context.Context, name string) (*User, error) {
+	return get[User](ctx, c, at("users", name), nil)
+}
+
+// CreateUser makes a user who signs in with a password.
+func (c *Client) CreateUser(ctx context.Context, in CreateUser) (*User, error) {
+	return send[User](ctx, c, http.MethodPost, "/users", in)
+}
+
+// UpdateUser changes a user.
+func (c *Client) UpdateUser(ctx context.Context, name string, in UpdateUser) (*User, error) {
+	return send[User](ctx, c, http.MethodPatch, at("users", name), in)
+}
+
+// DeleteUser deletes a user with all sessions.
+func (c *Client) DeleteUser(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodDelete, at("users", name), nil, nil, nil)
+}
+
+// UnlockUser forgets a user's failures to sign in.
+func (c *Client) UnlockUser(ctx context.Context, name string) (*User, error) {
+	return send[User](ctx, c, http.MethodPost, at("users", name, "unlock"), nil)
+}
+
+// Sessions lists the caller's sessions, or everybody's.
+func (c *Client) Sessions(ctx context.Context, all bool) (*Page[Session], error) {
+	q := query{}
+	if all {
+		q = q.text("all", "true")
+	}
+	return get[Page[Session]](ctx, c, "/sessions", q)
+}
+
+// EndSession ends a session.
+func (c *Client) EndSession(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodPost, at("sessions", id, "end"), nil, nil, nil)
+}
+
+// ChangeOwnPassword changes the caller's own password; all of the caller's sessions end.
+func (c *Client) ChangeOwnPassword(ctx context.Context, in ChangePassword) error {
+	return c.call(ctx, http.MethodPost, "/self/password", nil, in, nil)
+}
+
 // Events lists audit events, newest first.
 func (c *Client) Events(ctx context.Context, q EventQuery) (*Page[Event], error) {
 	return get[Page[Event]](ctx, c, "/events", q.values().text("after", q.After).number("limit", q.Limit))

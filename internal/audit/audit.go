@@ -51,6 +51,12 @@ const (
 	ConnectorDelete      Action = "connector.delete"
 	ConnectorDownload    Action = "connector.download" // a package, from its one-time address
 	ConnectorRefuse      Action = "connector.download-refuse"
+	UserCreate           Action = "user.create"
+	UserUpdate           Action = "user.update"
+	UserDelete           Action = "user.delete"
+	SessionCreate        Action = "session.create" // somebody has signed in to the console
+	SessionEnd           Action = "session.end"
+	SessionRefuse        Action = "session.refuse" // a session that is unknown or has ended, or a form from another site
 	LoginRefuse          Action = "login.refuse"
 	AgentRefuse          Action = "agent.refuse" // an agent that was not enrolled, or may not ask any more
 )

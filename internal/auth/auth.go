@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/certloom/certloom/internal/audit"
@@ -29,10 +31,26 @@ type TokenStore interface {
 	TouchToken(ctx context.Context, id pki.TokenID, at time.Time) error
 }
 
-// UserStore keeps the people who sign in with a password. User answers NotFound.
+// UserStore keeps the people who sign in. What it does is durable when it returns; User and UserBySubject answer
+// NotFound. UpdateUser compares and swaps on the version, and refuses, as DeleteUser does, what would leave no active
+// administrator (Conflict).
 type UserStore interface {
-	CreateUser(ctx context.Context, user *pki.User) error
+	CreateUser(ctx context.Context, user *pki.User, event audit.Event) error
+	UpdateUser(ctx context.Context, user *pki.User, endSessions bool, event audit.Event) error
+	DeleteUser(ctx context.Context, name string, event audit.Event) error
+	Users(ctx context.Context) ([]pki.User, error)
 	User(ctx context.Context, name string) (*pki.User, error)
+	UserBySubject(ctx context.Context, issuer, subject string) (*pki.User, error)
+	NoteSignIn(ctx context.Context, name string, failures int, lockedUntil, at time.Time, event *audit.Event) error
+}
+
+// SessionStore keeps sessions. SessionByHash answers NotFound; ending one that is not there is no error.
+type SessionStore interface {
+	CreateSession(ctx context.Context, session *pki.Session, event audit.Event) error
+	EndSession(ctx context.Context, id pki.SessionID, event audit.Event) error
+	Sessions(ctx context.Context, user string) ([]pki.Session, error)
+	SessionByHash(ctx context.Context, hash [32]byte) (*pki.Session, error)
+	TouchSession(ctx context.Context, id pki.SessionID, at time.Time) error
 }
 
 // EventStore records events that belong to no change: refused logins.
@@ -44,6 +62,7 @@ type EventStore interface {
 type Store interface {
 	TokenStore
 	UserStore
+	SessionStore
 	EventStore
 }
 
@@ -53,7 +72,8 @@ type Config struct {
 	Now           func() time.Time // required
 	Random        io.Reader        // required; crypto/rand.Reader outside tests
 	Logger        *slog.Logger     // nil: nothing is logged
-	LoginLifetime time.Duration    // of tokens that a login makes; 0: 12 hours
+	LoginLifetime time.Duration    // of tokens that a login makes, and of sessions; 0: 12 hours
+	SessionIdle   time.Duration    // after which a session that nobody used ends; 0: an hour
 	Replica       string           // name of this process in audit events; may be empty
 }
 
@@ -86,6 +106,9 @@ func New(config Config) (*Authenticator, error) {
 	if config.LoginLifetime == 0 {
 		config.LoginLifetime = defaultLoginLifetime
 	}
+	if config.SessionIdle == 0 {
+		config.SessionIdle = defaultSessionIdle
+	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -100,11 +123,13 @@ func New(config Config) (*Authenticator, error) {
 	return &Authenticator{config: config, throttle: throttle, refusals: refusals, hashing: make(chan struct{}, maxHashing)}, nil
 }
 
-// Principal is who is calling, and from where. Without a TokenID it is somebody who has not been authenticated; such
-// a principal has no role, so it may do nothing that asks for one.
+// Principal is who is calling, and from where. Without a TokenID and a SessionID it is somebody who has not been
+// authenticated; such a principal has no role, so it may do nothing that asks for one.
 type Principal struct {
 	TokenID   pki.TokenID
-	Name      string // of the token
+	SessionID pki.SessionID
+	User      string // who has signed in; "" for tokens
+	Name      string // of the token, or of the user
 	Role      pki.Role
 	ProfileID pki.ProfileID // of a requester: the only profile that it may request certificates under
 	Sees      []string      // patterns of the identities that it sees (pki.CertificateFilter); nil: all
@@ -115,7 +140,10 @@ type Principal struct {
 // By is the principal in audit events.
 func (p *Principal) By() audit.By {
 	actor := audit.Actor{Kind: audit.Nobody}
-	if p.TokenID != "" {
+	switch {
+	case p.User != "":
+		actor = audit.Actor{Kind: audit.User, ID: p.User, Name: p.User}
+	case p.TokenID != "":
 		actor = audit.Actor{Kind: audit.Token, ID: string(p.TokenID), Name: p.Name}
 	}
 	return audit.By{Actor: actor, Client: p.Client, Request: p.Request}
@@ -126,30 +154,47 @@ type Access string
 
 // Kinds of access.
 const (
-	Read    Access = "read"    // shows; admin and viewer
-	Write   Access = "write"   // changes; admin
-	Request Access = "request" // asks for a certificate; admin, and a requester under its profile
-	Self    Access = "self"    // concerns the caller only; everybody who is signed in
+	Inventory  Access = "inventory"   // shows certificates and identities: those that the caller sees
+	Read       Access = "read"        // shows the rest that is no secret: profiles, credentials, CAs, events, status
+	ReadAccess Access = "read-access" // shows users, tokens and sessions
+	Request    Access = "request"     // asks for a certificate; a requester under its profile only
+	Operate    Access = "operate"     // changes profiles, credentials and connectors, and revokes certificates
+	Administer Access = "administer"  // changes CAs, users, tokens, and the sessions of others
+	Self       Access = "self"        // concerns the caller only
 )
 
 // Accesses are all kinds of access.
-func Accesses() []Access { return []Access{Read, Write, Request, Self} }
+func Accesses() []Access {
+	return []Access{Inventory, Read, ReadAccess, Request, Operate, Administer, Self}
+}
 
 // Roles are all roles.
-func Roles() []pki.Role { return []pki.Role{pki.RoleAdmin, pki.RoleViewer, pki.RoleRequester} }
+func Roles() []pki.Role {
+	return []pki.Role{pki.RoleAdmin, pki.RoleOperator, pki.RoleAuditor, pki.RoleNamespaceViewer, pki.RoleRequester}
+}
 
-// Allows reports whether a role has a kind of access. A requester's profile is checked by RequestUnder.
-func Allows(role pki.Role, access Access) bool {
+// allowed is what a role has besides what concerns the caller only. docs/reference/roles.md shows it by operation.
+func allowed(role pki.Role) []Access {
 	switch role {
 	case pki.RoleAdmin:
-		return true
-	case pki.RoleViewer:
-		return access == Read || access == Self
+		return Accesses()
+	case pki.RoleOperator:
+		return []Access{Inventory, Read, Request, Operate}
+	case pki.RoleAuditor:
+		return []Access{Inventory, Read, ReadAccess}
+	case pki.RoleNamespaceViewer:
+		return []Access{Inventory}
 	case pki.RoleRequester:
-		return access == Request || access == Self
+		return []Access{Request}
 	default:
-		return false
+		return nil
 	}
+}
+
+// Allows reports whether a role has a kind of access. A requester's profile is checked by RequestUnder; what a namespace
+// viewer sees, by the query of what it asks for.
+func Allows(role pki.Role, access Access) bool {
+	return slices.Contains(allowed(role), access) || (access == Self && slices.Contains(Roles(), role))
 }
 
 // Check refuses a principal whose role does not have the access, as Unauthorized.
@@ -157,16 +202,17 @@ func (p *Principal) Check(access Access) error {
 	if Allows(p.Role, access) {
 		return nil
 	}
-	needs, least := "role admin", "admin"
-	switch access {
-	case Read:
-		needs, least = "role admin or viewer", "viewer"
-	case Request:
-		needs, least = "role admin or requester", "requester --profile PROFILE"
-	case Write, Self:
+	var roles []string
+	for _, role := range Roles() {
+		if Allows(role, access) {
+			roles = append(roles, string(role))
+		}
 	}
-	return fault.New(fault.Unauthorized, "token %q has role %s; this needs %s", p.Name, p.Role, needs).
-		WithHint("use another token (--token-file), or have an administrator make one: certloom token create NAME --role %s", least)
+	what, hint := "token", "use another token (--token-file), or have an administrator make one: certloom token create NAME --role "+roles[len(roles)-1]
+	if p.User != "" {
+		what, hint = "user", "ask an administrator for the role"
+	}
+	return fault.New(fault.Unauthorized, "%s %q has role %s; this needs role %s", what, p.Name, p.Role, strings.Join(roles, " or ")).WithHint("%s", hint)
 }
 
 // RequestUnder refuses a requester that asks for a certificate under a profile other than its own.

@@ -2,14 +2,12 @@ package auth_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,95 +17,6 @@ import (
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 )
-
-// drawer is a store in memory.
-type drawer struct {
-	mu     sync.Mutex
-	tokens map[[32]byte]*pki.APIToken
-	users  map[string]*pki.User
-	events []audit.Event
-	touch  int
-	fails  error
-}
-
-func (d *drawer) lock() func() {
-	d.mu.Lock()
-	return d.mu.Unlock
-}
-
-func (d *drawer) CreateToken(_ context.Context, token *pki.APIToken, event audit.Event) error {
-	defer d.lock()()
-	stored := *token
-	d.tokens[token.Hash], d.events = &stored, append(d.events, event)
-	return d.fails
-}
-
-func (d *drawer) RevokeToken(_ context.Context, id pki.TokenID, event audit.Event) error {
-	defer d.lock()()
-	for _, token := range d.tokens {
-		if token.ID == id {
-			token.State = pki.Revoked
-			d.events = append(d.events, event)
-			return d.fails
-		}
-	}
-	return fault.New(fault.NotFound, "no token")
-}
-
-func (d *drawer) Tokens(context.Context) ([]pki.APIToken, error) {
-	defer d.lock()()
-	var all []pki.APIToken
-	for _, token := range d.tokens {
-		all = append(all, *token)
-	}
-	return all, d.fails
-}
-
-func (d *drawer) TokenByHash(_ context.Context, hash [32]byte) (*pki.APIToken, error) {
-	defer d.lock()()
-	if d.fails != nil {
-		return nil, d.fails
-	}
-	if token, ok := d.tokens[hash]; ok {
-		found := *token
-		return &found, nil
-	}
-	return nil, fault.New(fault.NotFound, "no token")
-}
-
-func (d *drawer) TouchToken(_ context.Context, id pki.TokenID, at time.Time) error {
-	defer d.lock()()
-	d.touch++
-	for _, token := range d.tokens {
-		if token.ID == id {
-			token.LastUsedAt = at
-		}
-	}
-	return d.fails
-}
-
-func (d *drawer) CreateUser(_ context.Context, user *pki.User) error {
-	defer d.lock()()
-	if d.users[user.Name] != nil {
-		return fault.New(fault.Conflict, "user %q exists", user.Name)
-	}
-	d.users[user.Name] = user
-	return d.fails
-}
-
-func (d *drawer) User(_ context.Context, name string) (*pki.User, error) {
-	defer d.lock()()
-	if user := d.users[name]; user != nil {
-		return user, d.fails
-	}
-	return nil, fault.New(fault.NotFound, "no user")
-}
-
-func (d *drawer) RecordEvent(_ context.Context, event audit.Event) error {
-	defer d.lock()()
-	d.events = append(d.events, event)
-	return d.fails
-}
 
 // door is an Authenticator with what is around it.
 type door struct {
@@ -120,7 +29,7 @@ type door struct {
 func newDoor(t *testing.T) *door {
 	t.Helper()
 	d := &door{
-		store: &drawer{tokens: map[[32]byte]*pki.APIToken{}, users: map[string]*pki.User{}},
+		store: &drawer{tokens: map[[32]byte]*pki.APIToken{}, users: map[string]*pki.User{}, sessions: map[[32]byte]*pki.Session{}},
 		now:   time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC),
 	}
 	a, err := auth.New(auth.Config{
@@ -204,7 +113,7 @@ func TestRefusesTokens(t *testing.T) {
 func TestLastUseIsKeptToWithinAMinute(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
-	secret, _ := d.token(t, auth.NewToken{Name: "x", Role: pki.RoleViewer})
+	secret, _ := d.token(t, auth.NewToken{Name: "x", Role: pki.RoleAuditor})
 	for range 10 {
 		if _, err := d.Token(t.Context(), secret); err != nil {
 			t.Fatal(err)
@@ -240,7 +149,7 @@ func TestLogin(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
 	const password = "correct horse battery"
-	if err := d.CreateUser(t.Context(), "ann", password); err != nil {
+	if _, err := d.CreateUser(t.Context(), auth.NewUser{Name: "ann", Password: password, Role: pki.RoleAdmin}, audit.By{}); err != nil {
 		t.Fatal(err)
 	}
 	if phc := d.store.users["ann"].PasswordHash; !strings.HasPrefix(phc, "$argon2id$v=19$m=19456,t=2,p=1$") {
@@ -300,11 +209,15 @@ func TestLoginWhileOthersSignIn(t *testing.T) {
 func TestLoginIsThrottled(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
-	if err := d.CreateUser(t.Context(), "ann", "correct horse battery"); err != nil {
+	if _, err := d.CreateUser(t.Context(), auth.NewUser{Name: "ann", Password: "correct horse battery", Role: pki.RoleAdmin}, audit.By{}); err != nil {
 		t.Fatal(err)
 	}
 	try := func(address, password string) error {
-		_, _, err := d.Login(t.Context(), "ann", password, from(address))
+		name := "ann"
+		if password != "correct horse battery" {
+			name = "nobody" // whose failures lock nobody
+		}
+		_, _, err := d.Login(t.Context(), name, password, from(address))
 		return err
 	}
 	// From addresses of one IPv6 network, which count as one.
@@ -337,7 +250,7 @@ func TestRefusesUsers(t *testing.T) {
 		"refuses/short":    {"ann", "hunter2"},
 		"refuses/too-long": {"ann", strings.Repeat("x", 1025)},
 	} {
-		if err := d.CreateUser(t.Context(), pair[0], pair[1]); !fault.Is(err, fault.Malformed) || strings.Contains(err.Error(), pair[1]) {
+		if _, err := d.CreateUser(t.Context(), auth.NewUser{Name: pair[0], Password: pair[1], Role: pki.RoleAdmin}, audit.By{}); !fault.Is(err, fault.Malformed) || strings.Contains(err.Error(), pair[1]) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -350,10 +263,14 @@ func TestRefusesUsers(t *testing.T) {
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	want := map[pki.Role]map[auth.Access]bool{
-		pki.RoleAdmin:     {auth.Read: true, auth.Write: true, auth.Request: true, auth.Self: true},
-		pki.RoleViewer:    {auth.Read: true, auth.Self: true},
-		pki.RoleRequester: {auth.Request: true, auth.Self: true},
-		"":                {},
+		pki.RoleAdmin: {
+			auth.Inventory: true, auth.Read: true, auth.ReadAccess: true, auth.Request: true, auth.Operate: true, auth.Administer: true, auth.Self: true,
+		},
+		pki.RoleOperator:        {auth.Inventory: true, auth.Read: true, auth.Request: true, auth.Operate: true, auth.Self: true},
+		pki.RoleAuditor:         {auth.Inventory: true, auth.Read: true, auth.ReadAccess: true, auth.Self: true},
+		pki.RoleNamespaceViewer: {auth.Inventory: true, auth.Self: true},
+		pki.RoleRequester:       {auth.Request: true, auth.Self: true},
+		"":                      {},
 	}
 	for role, allowed := range want {
 		p := &auth.Principal{Role: role, ProfileID: "mine"}
@@ -365,7 +282,7 @@ func TestRoles(t *testing.T) {
 		if got := p.RequestUnder(&pki.Profile{ID: "mine"}) == nil; got != allowed[auth.Request] {
 			t.Errorf("role %q requests under its profile: %t", role, got)
 		}
-		if got := p.RequestUnder(&pki.Profile{ID: "other"}) == nil; got != (role == pki.RoleAdmin) {
+		if got := p.RequestUnder(&pki.Profile{ID: "other"}) == nil; got != (role == pki.RoleAdmin || role == pki.RoleOperator) {
 			t.Errorf("role %q requests under another profile: %t", role, got)
 		}
 	}

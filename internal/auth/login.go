@@ -17,47 +17,68 @@ import (
 	"github.com/certloom/certloom/internal/telemetry"
 )
 
-// CreateUser stores a person who may sign in as an administrator. Malformed for a bad name or password, Conflict when
-// the name is taken.
-func (a *Authenticator) CreateUser(ctx context.Context, name, password string) error {
-	if err := pki.CheckName(name); err != nil {
-		return fault.New(fault.Malformed, "user %v", err).WithField("/user")
-	}
-	hash, err := HashPassword(password, a.config.Random)
+// Login exchanges a password for a token that expires by itself and has the user's rights. A wrong name and a wrong
+// password get the same answer in the same time; attempts from one address are limited (RateLimited), those for one
+// user are delayed (signIn), and refusals are audited.
+func (a *Authenticator) Login(ctx context.Context, name, password string, by audit.By) (string, *pki.APIToken, error) {
+	user, by, err := a.signIn(ctx, name, password, by)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
-	user := &pki.User{Name: name, PasswordHash: hash, CreatedAt: a.config.Now().UTC()}
-	if err := a.config.Store.CreateUser(ctx, user); err != nil {
-		return fmt.Errorf("create user: %w", err)
-	}
-	return nil
+	request := NewToken{Name: "login-" + name, Role: user.Role, Sees: user.Sees, ExpiresAt: a.config.Now().UTC().Add(a.config.LoginLifetime)}
+	return a.makeToken(ctx, request, by)
 }
 
-// Login exchanges a password for a token of role admin that expires by itself. A wrong name and a wrong password get
-// the same answer in the same time; attempts from one address are limited (RateLimited), and refusals are audited.
-func (a *Authenticator) Login(ctx context.Context, name, password string, by audit.By) (string, *pki.APIToken, error) {
+// Who guesses the password of one user waits longer each time, from whatever addresses. Strangers can so keep a
+// user from signing in, for lockLongest at a time; whoever is signed in already, and tokens, are not concerned.
+const (
+	lockAfter   = 5
+	lockFirst   = 30 * time.Second
+	lockLongest = 15 * time.Minute
+)
+
+// lockedFor is how long a user's password is wrong after a number of failures.
+func lockedFor(failures int) time.Duration {
+	if failures < lockAfter {
+		return 0
+	}
+	return min(lockLongest, lockFirst<<min(failures-lockAfter, 10))
+}
+
+// signIn finds who a name and a password belong to, and counts what fails. While a user is locked even the right
+// password is refused, with the answer that a wrong one gets.
+func (a *Authenticator) signIn(ctx context.Context, name, password string, by audit.By) (*pki.User, audit.By, error) {
 	now := a.config.Now().UTC()
+	by.Actor = audit.Actor{Kind: audit.Nobody}
 	if wait := a.throttle.take(by.Client.Address, now); wait > 0 {
 		err := fault.New(fault.RateLimited, "too many attempts to sign in from %s; try again in %s", by.Client.Address, wait)
 		err.RetryAfter = wait
-		return "", nil, err
+		return nil, by, err
 	}
 	user, ok, err := a.checkPassword(ctx, name, password)
 	if err != nil {
-		return "", nil, err
+		return nil, by, err
 	}
 	// The name of nobody is not written down: people type passwords there.
-	by.Actor = audit.Actor{Kind: audit.Nobody}
 	if user != nil {
 		by.Actor = audit.Actor{Kind: audit.User, ID: user.Name, Name: user.Name}
 	}
-	if !ok {
-		return "", nil, a.refuseLogin(ctx, by)
+	switch {
+	case user != nil && now.Before(user.LockedUntil):
+		return nil, by, a.refuseLogin(ctx, by, nil)
+	case user != nil && !ok:
+		failures := user.Failures + 1
+		return nil, by, a.refuseLogin(ctx, by, func(event *audit.Event) error {
+			return a.config.Store.NoteSignIn(ctx, user.Name, failures, now.Add(lockedFor(failures)), time.Time{}, event)
+		})
+	case !ok || user.State != pki.Active:
+		return nil, by, a.refuseLogin(ctx, by, nil)
 	}
 	a.throttle.forget(by.Client.Address)
-	request := NewToken{Name: "login-" + name, Role: pki.RoleAdmin, ExpiresAt: now.Add(a.config.LoginLifetime)}
-	return a.makeToken(ctx, request, by)
+	if err := a.config.Store.NoteSignIn(ctx, user.Name, 0, time.Time{}, now, nil); err != nil {
+		return nil, by, fmt.Errorf("note sign-in: %w", err)
+	}
+	return user, by, nil
 }
 
 // checkPassword reports whether the password is the user's, and who that is; nil when there is no such user.
@@ -69,8 +90,8 @@ func (a *Authenticator) checkPassword(ctx context.Context, name, password string
 		user = nil
 	case err != nil:
 		return nil, false, fmt.Errorf("find user: %w", err)
-	default:
-		phc = user.PasswordHash
+	case user.PasswordHash != "":
+		phc = user.PasswordHash // those of an identity provider have none
 	}
 	tooLong := len(password) > maxPassword // longer than any that was stored
 	if tooLong {
@@ -90,10 +111,11 @@ func (a *Authenticator) checkPassword(ctx context.Context, name, password string
 	if err != nil {
 		return nil, false, fmt.Errorf("verify password: %w", err)
 	}
-	return user, same && user != nil && !tooLong, nil
+	return user, same && user != nil && user.PasswordHash != "" && !tooLong, nil
 }
 
-func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By) error {
+// refuseLogin records a refusal, with what else is to be stored with it, and returns what the caller is told.
+func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By, store func(*audit.Event) error) error {
 	refused := fault.New(fault.Unauthenticated, "user name or password is wrong").WithHint("certloom dev writes both into dev.json in its data folder")
 	target := by.Actor.ID
 	if target == "" {
@@ -101,17 +123,25 @@ func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By) error {
 	}
 	event := a.event(by, audit.LoginRefuse, target, audit.Detail{Reason: refused.Public, Problem: refused.Kind.Meaning().ACME})
 	event.Outcome = audit.Refused
+	told := &event
 	if !a.refusals.Allow(&event) {
-		return refused
+		told = nil
 	}
-	if err := a.config.Store.RecordEvent(ctx, event); err != nil {
+	var err error
+	switch {
+	case store != nil:
+		err = store(told)
+	case told != nil:
+		err = a.config.Store.RecordEvent(ctx, event)
+	}
+	if err != nil {
 		a.config.Logger.ErrorContext(ctx, "refused login not recorded", telemetry.KeyError, err)
 	}
 	return refused
 }
 
 // Limits of login attempts from one address: guessing takes attempts by the million, a person who has forgotten which
-// password it was a few. There is no limit for a name: it would let strangers lock an administrator out.
+// password it was a few.
 const (
 	loginBurst    = 10
 	loginInterval = 6 * time.Second

@@ -54,7 +54,7 @@ func (a *Authenticator) Token(ctx context.Context, bearer string) (*Principal, e
 			a.config.Logger.WarnContext(ctx, "last use of a token not recorded", telemetry.KeyError, err)
 		}
 	}
-	return &Principal{TokenID: token.ID, Name: token.Name, Role: token.Role, ProfileID: token.ProfileID}, nil
+	return &Principal{TokenID: token.ID, Name: token.Name, Role: token.Role, ProfileID: token.ProfileID, Sees: token.Sees}, nil
 }
 
 func unauthenticated(format string, args ...any) error {
@@ -77,6 +77,7 @@ type NewToken struct {
 	Name      string
 	Role      pki.Role
 	ProfileID pki.ProfileID // of a requester, required; of others, none. The caller has checked that it exists.
+	Sees      []string      // of a namespace viewer, required; of others, none
 	ExpiresAt time.Time     // zero: never
 }
 
@@ -98,7 +99,7 @@ func (a *Authenticator) checkToken(request NewToken) error {
 		add("/name", "token %v", err)
 	}
 	switch request.Role {
-	case pki.RoleAdmin, pki.RoleViewer:
+	case pki.RoleAdmin, pki.RoleOperator, pki.RoleAuditor, pki.RoleNamespaceViewer:
 		if request.ProfileID != "" {
 			add("/profile", "a token of role %s is not bound to a profile; only role requester is", request.Role)
 		}
@@ -107,8 +108,9 @@ func (a *Authenticator) checkToken(request NewToken) error {
 			add("/profile", "a token of role requester needs the profile that it may request certificates under")
 		}
 	default:
-		add("/role", "role %.40q is not one of admin, viewer, requester", request.Role)
+		add("/role", "role %.40q is not one of %s", request.Role, roleNames(Roles()))
 	}
+	errs = append(errs, checkSees(request.Role, request.Sees))
 	if now := a.config.Now().UTC(); !request.ExpiresAt.IsZero() && !request.ExpiresAt.After(now) {
 		add("/expiresAt", "expiry %s is not in the future; it is %s now",
 			request.ExpiresAt.UTC().Format(time.RFC3339), now.Format(time.RFC3339))
@@ -129,7 +131,7 @@ func (a *Authenticator) makeToken(ctx context.Context, request NewToken, by audi
 	secret := tokenPrefix + base64.RawURLEncoding.EncodeToString(raw)
 	token := &pki.APIToken{
 		ID: id, Name: request.Name, Hash: sha256.Sum256([]byte(secret)), State: pki.Active,
-		Role: request.Role, ProfileID: request.ProfileID, CreatedAt: now, ExpiresAt: request.ExpiresAt.UTC(),
+		Role: request.Role, ProfileID: request.ProfileID, Sees: request.Sees, CreatedAt: now, ExpiresAt: request.ExpiresAt.UTC(),
 	}
 	changes := []audit.Change{{Field: "/role", New: string(token.Role)}}
 	if !token.ExpiresAt.IsZero() {

@@ -14,7 +14,7 @@ import (
 
 func TestHelpSession(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, apitest.New(t), pki.RoleViewer)
+	d := newDesk(t, apitest.New(t), pki.RoleAuditor)
 	for _, line := range []string{"", "--help", "ca", "profile create --help", "certificate list --help", "doctor --help"} {
 		d.enter(t, line)
 	}
@@ -56,7 +56,7 @@ func TestEveryCommandHelps(t *testing.T) {
 
 func TestCompletion(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, apitest.New(t), pki.RoleViewer)
+	d := newDesk(t, apitest.New(t), pki.RoleAuditor)
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if r := d.run(t, "completion", shell); r.code != 0 || !strings.Contains(r.stdout, "certloom") {
 			t.Errorf("%s: exit %d", shell, r.code)

@@ -266,7 +266,7 @@ func TestTokenSession(t *testing.T) {
 	d.enter(t, "token create ci --role requester --profile ci --expires never -o json")
 	d.world.Clock.Advance(time.Second)
 	for _, line := range []string{
-		"token create dashboard --role viewer",
+		"token create dashboard --role auditor",
 		"token create ci --role requester --profile ci",
 		"token create X --role king --expires 2020-01-01T00:00:00Z",
 		"token create x",
@@ -276,6 +276,35 @@ func TestTokenSession(t *testing.T) {
 		"token revoke dashboard",
 		"token revoke ci",
 		"token list -o yaml",
+	} {
+		d.enter(t, line)
+	}
+	d.check(t)
+}
+
+func TestUserSession(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, apitest.New(t), pki.RoleAdmin)
+	if err := os.WriteFile(filepath.Join(d.dir, "password.txt"), []byte("correct horse battery\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"user create ann --role operator --password-file DIR/password.txt",
+		"user create shop --role namespace-viewer --sees 'spiffe://cluster.local/ns/shop/*' --password-file DIR/password.txt",
+		"user create Bob --role king --password-file DIR/password.txt",
+		"user create bob",
+		"user update ann --role auditor --email ann@example.com",
+		"user suspend ann",
+		"user suspend admin",
+		"user reset-password ann --password-file DIR/password.txt",
+		"user unlock ann",
+		"user list",
+		"user delete admin",
+		"user delete ann",
+		"user delete ann",
+		"user list -o yaml",
+		"session list",
+		"session end none",
 	} {
 		d.enter(t, line)
 	}
@@ -304,7 +333,7 @@ func TestAuditSession(t *testing.T) {
 
 func TestDoctorSession(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, apitest.New(t), pki.RoleViewer)
+	d := newDesk(t, apitest.New(t), pki.RoleAuditor)
 	d.world.Server.TLS.Certificates[0].Leaf = nil
 	d.enter(t, "doctor")
 	d.enter(t, "doctor -o json")
@@ -328,7 +357,7 @@ func TestDoctorSession(t *testing.T) {
 
 func TestUsageSession(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, apitest.New(t), pki.RoleViewer)
+	d := newDesk(t, apitest.New(t), pki.RoleAuditor)
 	for _, line := range []string{
 		"--version",
 		"nonsense",

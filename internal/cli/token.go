@@ -20,8 +20,10 @@ func (a *app) tokenCreate() *cobra.Command {
 		Short: "Create an API token; it is shown once",
 		Long: `Create an API token. It is printed once, alone on standard output, so that it can be redirected into a file.
 
-Roles: admin does everything; viewer reads; requester asks for certificates under one profile, and nothing else.`,
-		Example: `  (umask 077; certloom token create dashboard --role viewer > dashboard.token)
+Roles: admin does everything; operator changes profiles and credentials and revokes; auditor reads everything; namespace-viewer sees
+the identities that match --sees; requester asks for certificates under one profile, and nothing else.`,
+		Example: `  (umask 077; certloom token create dashboard --role auditor > dashboard.token)
+  certloom token create shop --role namespace-viewer --sees 'spiffe://cluster.local/ns/shop/*'
   certloom token create ci --role requester --profile ci --expires 30d
   certloom token create break-glass --role admin --expires never`,
 		Args: args("NAME"),
@@ -53,7 +55,8 @@ Roles: admin does everything; viewer reads; requester asks for certificates unde
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&in.Role, "role", "", "admin, viewer or requester (required)")
+	flags.StringVar(&in.Role, "role", "", "admin, operator, auditor, namespace-viewer or requester (required)")
+	flags.StringArrayVar(&in.Sees, "sees", nil, "of a namespace viewer: an identity that it sees, or the beginning of names with * at the end; can be given several times")
 	flags.StringVar(&in.Profile, "profile", "", "of a requester: the profile that it may ask for certificates under")
 	flags.StringVar(&expires, "expires", "90d", "when it expires: 90d, 2027-01-31T00:00:00Z or never")
 	return cmd

@@ -15,15 +15,15 @@ import (
 func (c *Console) authorityRoutes() []route {
 	return []route{
 		{"GET /authorities", auth.Read, c.authorities},
-		{"GET /authorities/new", auth.Write, c.newAuthority},
-		{"POST /authorities/new", auth.Write, c.createAuthority},
-		{"GET /authorities/import", auth.Write, c.importForm},
-		{"POST /authorities/import", auth.Write, c.importAuthority},
+		{"GET /authorities/new", auth.Administer, c.newAuthority},
+		{"POST /authorities/new", auth.Administer, c.createAuthority},
+		{"GET /authorities/import", auth.Administer, c.importForm},
+		{"POST /authorities/import", auth.Administer, c.importAuthority},
 		{"GET /authorities/{ca}", auth.Read, c.authority},
-		{"POST /authorities/{ca}/certificate", auth.Write, c.installCertificate},
-		{"GET /authorities/{ca}/suspend", auth.Write, c.suspendAuthorityForm},
-		{"POST /authorities/{ca}/suspend", auth.Write, c.suspendAuthority},
-		{"POST /authorities/{ca}/activate", auth.Write, c.activateAuthority},
+		{"POST /authorities/{ca}/certificate", auth.Administer, c.installCertificate},
+		{"GET /authorities/{ca}/suspend", auth.Administer, c.suspendAuthorityForm},
+		{"POST /authorities/{ca}/suspend", auth.Administer, c.suspendAuthority},
+		{"POST /authorities/{ca}/activate", auth.Administer, c.activateAuthority},
 	}
 }
 
@@ -74,7 +74,7 @@ func (c *Console) authorities(v *visit) error {
 	}
 	// Roots first: whoever comes for something to trust should not have to search.
 	slices.SortStableFunc(list.Items, func(a, b apiv1.CA) int { return strings.Compare(b.Kind, a.Kind) })
-	view := authoritiesView{MayCreate: v.may(auth.Write)}
+	view := authoritiesView{MayCreate: v.may(auth.Administer)}
 	for i := range list.Items {
 		view.CAs = append(view.CAs, v.authorityRow(&list.Items[i]))
 	}
@@ -137,7 +137,7 @@ func (v *visit) showAuthority(f *form) error {
 		return err
 	}
 	view := authorityView{
-		authorityRow: v.authorityRow(ca), MayChange: v.may(auth.Write), Active: ca.State == "active", Pending: ca.State == "pending", Form: f,
+		authorityRow: v.authorityRow(ca), MayChange: v.may(auth.Administer), Active: ca.State == "active", Pending: ca.State == "pending", Form: f,
 	}
 	view.Extensions = v.extensions(ca.Details)
 	view.Facts = []fact{{v.text("authority.key"), ca.KeyAlgorithm}}

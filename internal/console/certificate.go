@@ -73,7 +73,7 @@ func (c *Console) certificate(v *visit) error {
 	}
 	view := certificateView{certificateRow: v.certificateRow(certificate), PEM: certificate.PEM, RevokedAt: v.stamp(certificate.RevokedAt), Reason: certificate.RevocationReason}
 	view.Download, view.ChainFile = view.Path+"/pem", view.Path+"/pem?chain=true"
-	if certificate.RevokedAt.IsZero() && v.may(auth.Write) && certificate.Status != "expired" {
+	if certificate.RevokedAt.IsZero() && v.may(auth.Operate) && certificate.Status != "expired" {
 		view.Revoke = view.Path + "/revoke"
 	}
 	if v.may(auth.Read) && v.console.serves("/audit") {

@@ -54,7 +54,7 @@ func (c *Console) certificates(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := certificatesView{Revoke: v.may(auth.Write)}
+	view := certificatesView{Revoke: v.may(auth.Operate)}
 	if view.listView, err = v.newList(certificateList(), len(list.Items), list.Next); err != nil {
 		return err
 	}

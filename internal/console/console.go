@@ -32,6 +32,8 @@ type Sessions interface {
 	Session(ctx context.Context, secret string) (*auth.Principal, error)
 	// EndSession ends the principal's session.
 	EndSession(ctx context.Context, who *auth.Principal) error
+	// RefuseForeign records that a form came from another site, and returns the refusal.
+	RefuseForeign(ctx context.Context, by audit.By, refused *fault.Error) error
 }
 
 // Config is what a Console needs.

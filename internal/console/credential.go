@@ -35,7 +35,7 @@ func (v *visit) credentialRow(c *apiv1.Credential) credentialRow {
 	if c.MaxAccounts > 0 {
 		row.Accounts += " / " + number(int64(c.MaxAccounts))
 	}
-	if c.State == "active" && v.may(auth.Write) {
+	if c.State == "active" && v.may(auth.Operate) {
 		row.Revoke = "/policies/credentials/" + url.PathEscape(c.KeyID) + "/revoke"
 	}
 	return row
@@ -46,7 +46,7 @@ func (c *Console) credentials(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := credentialsView{MayCreate: v.may(auth.Write)}
+	view := credentialsView{MayCreate: v.may(auth.Operate)}
 	for i := range list.Items {
 		view.Credentials = append(view.Credentials, v.credentialRow(&list.Items[i]))
 	}

@@ -13,7 +13,7 @@ import (
 
 func (c *Console) dashboardRoutes() []route {
 	return []route{
-		{"GET /{$}", auth.Read, c.dashboard},
+		{"GET /{$}", auth.Self, c.dashboard},
 	}
 }
 

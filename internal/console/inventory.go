@@ -13,17 +13,17 @@ import (
 
 func (c *Console) inventoryRoutes() []route {
 	return []route{
-		{"GET /inventory", auth.Read, c.identities},
-		{"GET /inventory/identity", auth.Read, c.identity},
-		{"GET /inventory/certificates", auth.Read, c.certificates},
-		{"GET /inventory/certificates/export", auth.Read, c.exportCertificates},
-		{"GET /inventory/certificates/revoke", auth.Write, c.revokeSeveralForm},
-		{"POST /inventory/certificates/revoke", auth.Write, c.revokeSeveral},
-		{"GET /inventory/certificates/{serial}", auth.Read, c.certificate},
-		{"GET /inventory/certificates/{serial}/pem", auth.Read, c.certificatePEM},
-		{"GET /inventory/certificates/{serial}/revoke", auth.Write, c.revokeCertificateForm},
-		{"POST /inventory/certificates/{serial}/revoke", auth.Write, c.revokeCertificate},
-		{"GET /inventory/export", auth.Read, c.exportIdentities},
+		{"GET /inventory", auth.Inventory, c.identities},
+		{"GET /inventory/identity", auth.Inventory, c.identity},
+		{"GET /inventory/certificates", auth.Inventory, c.certificates},
+		{"GET /inventory/certificates/export", auth.Inventory, c.exportCertificates},
+		{"GET /inventory/certificates/revoke", auth.Operate, c.revokeSeveralForm},
+		{"POST /inventory/certificates/revoke", auth.Operate, c.revokeSeveral},
+		{"GET /inventory/certificates/{serial}", auth.Inventory, c.certificate},
+		{"GET /inventory/certificates/{serial}/pem", auth.Inventory, c.certificatePEM},
+		{"GET /inventory/certificates/{serial}/revoke", auth.Operate, c.revokeCertificateForm},
+		{"POST /inventory/certificates/{serial}/revoke", auth.Operate, c.revokeCertificate},
+		{"GET /inventory/export", auth.Inventory, c.exportIdentities},
 	}
 }
 
@@ -177,7 +177,7 @@ func (c *Console) identity(v *visit) error {
 	view := identityView{
 		identityRow: v.identityRow(i), All: "/inventory/certificates?" + url.Values{"identity": {i.Name}}.Encode(), Gaps: v.gaps(list.Items),
 	}
-	if v.may(auth.Write) && i.Status != "lapsed" {
+	if v.may(auth.Operate) && i.Status != "lapsed" {
 		view.Revoke = "/inventory/certificates/revoke?" + url.Values{"identity": {i.Name}}.Encode()
 	}
 	line := chart.Timeline{

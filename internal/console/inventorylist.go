@@ -77,7 +77,7 @@ type readyView struct{ text, query string }
 // newList makes everything but the rows; next is the API's cursor.
 func (v *visit) newList(kind listKind, rows int, next string) (listView, error) {
 	query := v.r.URL.Query()
-	view := listView{Tabs: v.inventoryTabs(kind.name), Self: v.r.URL.RequestURI(), List: kind.name, Share: v.may(auth.Write), Key: v.newKey()}
+	view := listView{Tabs: v.inventoryTabs(kind.name), Self: v.r.URL.RequestURI(), List: kind.name, Share: v.may(auth.Operate), Key: v.newKey()}
 	view.First, view.Next = v.pages(next)
 	view.Count = v.console.texts[v.lang].count("inventory.rows", int64(rows))
 	if next != "" || view.First != "" {

@@ -13,25 +13,25 @@ func (c *Console) policyRoutes() []route {
 	return []route{
 		{"GET /policies/templates", auth.Read, c.templates},
 		{"GET /policies/profiles", auth.Read, c.profiles},
-		{"GET /policies/profiles/new", auth.Write, c.newProfile},
-		{"POST /policies/profiles/new", auth.Write, c.createProfile},
+		{"GET /policies/profiles/new", auth.Operate, c.newProfile},
+		{"POST /policies/profiles/new", auth.Operate, c.createProfile},
 		{"POST /policies/profiles/preview", auth.Read, c.previewProfile},
 		{"GET /policies/profiles/{profile}", auth.Read, c.profile},
 		{"POST /policies/profiles/{profile}/check", auth.Read, c.tryProfile},
 		{"GET /policies/profiles/{profile}/json", auth.Read, c.profileJSON},
-		{"GET /policies/profiles/{profile}/edit", auth.Write, c.editProfile},
-		{"POST /policies/profiles/{profile}/edit", auth.Write, c.updateProfile},
-		{"GET /policies/profiles/{profile}/clone", auth.Write, c.cloneForm},
-		{"POST /policies/profiles/{profile}/clone", auth.Write, c.cloneProfile},
-		{"POST /policies/profiles/{profile}/suspend", auth.Write, c.suspendProfile},
-		{"POST /policies/profiles/{profile}/activate", auth.Write, c.activateProfile},
-		{"GET /policies/profiles/{profile}/delete", auth.Write, c.deleteForm},
-		{"POST /policies/profiles/{profile}/delete", auth.Write, c.deleteProfile},
+		{"GET /policies/profiles/{profile}/edit", auth.Operate, c.editProfile},
+		{"POST /policies/profiles/{profile}/edit", auth.Operate, c.updateProfile},
+		{"GET /policies/profiles/{profile}/clone", auth.Operate, c.cloneForm},
+		{"POST /policies/profiles/{profile}/clone", auth.Operate, c.cloneProfile},
+		{"POST /policies/profiles/{profile}/suspend", auth.Operate, c.suspendProfile},
+		{"POST /policies/profiles/{profile}/activate", auth.Operate, c.activateProfile},
+		{"GET /policies/profiles/{profile}/delete", auth.Operate, c.deleteForm},
+		{"POST /policies/profiles/{profile}/delete", auth.Operate, c.deleteProfile},
 		{"GET /policies/credentials", auth.Read, c.credentials},
-		{"GET /policies/credentials/new", auth.Write, c.newCredential},
-		{"POST /policies/credentials/new", auth.Write, c.createCredential},
-		{"GET /policies/credentials/{key}/revoke", auth.Write, c.revokeCredentialForm},
-		{"POST /policies/credentials/{key}/revoke", auth.Write, c.revokeCredential},
+		{"GET /policies/credentials/new", auth.Operate, c.newCredential},
+		{"POST /policies/credentials/new", auth.Operate, c.createCredential},
+		{"GET /policies/credentials/{key}/revoke", auth.Operate, c.revokeCredentialForm},
+		{"POST /policies/credentials/{key}/revoke", auth.Operate, c.revokeCredential},
 		{"GET /policies/alerts", auth.Read, c.alerts},
 	}
 }
@@ -55,7 +55,7 @@ func (c *Console) templates(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := templatesView{MayCreate: v.may(auth.Write)}
+	view := templatesView{MayCreate: v.may(auth.Operate)}
 	for _, t := range list.Items {
 		view.Templates = append(view.Templates, templateView{
 			Name: t.Name, Title: v.text("profile.template." + t.Name), Use: v.text("profile.template." + t.Name + ".help"),
@@ -91,7 +91,7 @@ func (c *Console) profiles(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := profilesView{MayCreate: v.may(auth.Write)}
+	view := profilesView{MayCreate: v.may(auth.Operate)}
 	for i := range list.Items {
 		view.Profiles = append(view.Profiles, v.profileRow(&list.Items[i]))
 	}
@@ -128,7 +128,7 @@ func (v *visit) showProfile(f *form) error {
 		return err
 	}
 	view := profileView{
-		profileRow: v.profileRow(p), Directory: p.Directory, MayChange: v.may(auth.Write), Active: p.State == "active", Key: v.newKey(),
+		profileRow: v.profileRow(p), Directory: p.Directory, MayChange: v.may(auth.Operate), Active: p.State == "active", Key: v.newKey(),
 		Bound: p.Rules.Challenges == nil && p.Method != "rest-api", New: "/policies/credentials/new?profile=" + url.QueryEscape(p.Name),
 	}
 	r := p.Rules

@@ -91,7 +91,7 @@ type saveViewView struct {
 func (v *visit) showSaveView(f *form, selected string) error {
 	view := saveViewView{Form: f, List: v.value("list"), Selection: selected, Name: f.field("text", "/name", "inventory.viewName"), Back: listPath(v.value("list"))}
 	view.Name.Required = true
-	if v.may(auth.Write) {
+	if v.may(auth.Operate) {
 		shared := f.field("checkbox", "/shared", "inventory.viewShared")
 		view.Shared = &shared
 	}

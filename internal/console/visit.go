@@ -267,7 +267,7 @@ type errorView struct {
 func (c *Console) denyForeign(w http.ResponseWriter, r *http.Request) {
 	v, err := c.visit(w, r)
 	if err == nil {
-		err = fault.New(fault.Unauthorized, "this form was sent from another site, or by a browser that does not say from where; open the page here and send it again")
+		err = c.config.Sessions.RefuseForeign(v.ctx(), v.by(), fault.New(fault.Unauthorized, "this form was sent from another site, or by a browser that does not say from where; open the page here and send it again"))
 	}
 	v.fail(err)
 }

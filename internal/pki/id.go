@@ -23,6 +23,8 @@ type (
 	OrderID string
 	// TokenID names an API token; the secret part is never an identifier.
 	TokenID string
+	// SessionID identifies a session of the console.
+	SessionID string
 	// KeyID names a sealed private key.
 	KeyID string
 )

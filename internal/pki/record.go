@@ -256,27 +256,52 @@ type APIToken struct {
 	Hash       [32]byte
 	Role       Role
 	ProfileID  ProfileID // of a RoleRequester: the only profile that it may request certificates under
+	Sees       []string  // patterns of the identities that a RoleNamespaceViewer sees; nil: all
 	State      State     // Active or Revoked
 	CreatedAt  time.Time
 	ExpiresAt  time.Time
 	LastUsedAt time.Time
 }
 
-// Role is what the bearer of an API token may do.
+// Role is what a user, or the bearer of an API token, may do.
 type Role string
 
 // Roles.
 const (
-	RoleAdmin     Role = "admin"     // everything
-	RoleViewer    Role = "viewer"    // read only
-	RoleRequester Role = "requester" // request certificates under the token's profile, nothing else
+	RoleAdmin           Role = "admin"            // everything
+	RoleOperator        Role = "operator"         // profiles, credentials, revocation; not CAs, users and tokens
+	RoleAuditor         Role = "auditor"          // reads everything, changes nothing
+	RoleNamespaceViewer Role = "namespace-viewer" // sees the identities that match its patterns, and their certificates
+	RoleRequester       Role = "requester"        // requests certificates under the token's profile, nothing else; tokens only
 )
 
-// User is a person who signs in with a password.
+// User is a person who signs in: with a password, or through an identity provider.
 type User struct {
-	Name         string
-	PasswordHash string // argon2id in the PHC string format
+	Name         string // unique; local ones have lower-case letters, digits and hyphens
+	PasswordHash string // argon2id in the PHC string format; "" for those of an identity provider
+	Role         Role
+	Sees         []string // patterns of the identities that a RoleNamespaceViewer sees; nil: all
+	State        State    // Active or Suspended
+	Issuer       string   // of the identity provider, "" for a local user
+	Subject      string   // unique at the issuer
+	DisplayName  string
+	Email        string
+	Failures     int       // to sign in, since it last succeeded
+	LockedUntil  time.Time // no password is right before
+	LastSignInAt time.Time
 	CreatedAt    time.Time
+	Version      int64 // counts changes
+}
+
+// Session is a person who has signed in to the console, with one browser. Its secret is kept as an APIToken's is.
+type Session struct {
+	ID         SessionID
+	Hash       [32]byte
+	User       string // name
+	CreatedAt  time.Time
+	ExpiresAt  time.Time
+	LastUsedAt time.Time // to within a minute
+	Client     Client
 }
 
 // SealKey is a key of the ring under which nonces and order tokens are sealed. Replicas share the ring.

@@ -6,27 +6,32 @@ import (
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/auth"
-	"github.com/certloom/certloom/internal/pki"
+	"github.com/certloom/certloom/internal/fault"
 )
 
-// sessions lets people into the console: a session is the token that a sign-in makes.
+// sessions lets people into the console.
 type sessions struct{ auth *auth.Authenticator }
 
 // SignIn is part of console.Sessions.
 func (s sessions) SignIn(ctx context.Context, name, password, _ string, by audit.By) (string, time.Time, error) {
-	secret, token, err := s.auth.Login(ctx, name, password, by)
+	secret, session, err := s.auth.SignIn(ctx, name, password, by)
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	return secret, token.ExpiresAt, nil
+	return secret, session.ExpiresAt, nil
 }
 
 // Session is part of console.Sessions.
 func (s sessions) Session(ctx context.Context, secret string) (*auth.Principal, error) {
-	return s.auth.Token(ctx, secret)
+	return s.auth.Session(ctx, secret)
 }
 
 // EndSession is part of console.Sessions.
 func (s sessions) EndSession(ctx context.Context, who *auth.Principal) error {
-	return s.auth.RevokeToken(ctx, &pki.APIToken{ID: who.TokenID, Name: who.Name, State: pki.Active}, who.By())
+	return s.auth.EndSession(ctx, who.SessionID, who.User, who.By())
+}
+
+// RefuseForeign is part of console.Sessions.
+func (s sessions) RefuseForeign(ctx context.Context, by audit.By, refused *fault.Error) error {
+	return s.auth.RefuseForeign(ctx, by, refused)
 }

@@ -143,7 +143,7 @@ func (p *Parts) setupAdmin(ctx context.Context, c *Connection, file string) erro
 	if c.APIToken != "" {
 		return nil
 	}
-	err := p.Auth.CreateUser(ctx, c.AdminUser, c.AdminPassword)
+	_, err := p.Auth.CreateUser(ctx, auth.NewUser{Name: c.AdminUser, Password: c.AdminPassword, Role: pki.RoleAdmin}, setupActor())
 	switch {
 	case fault.Is(err, fault.Conflict) && begun: // made before the interruption, with the password in the file
 	case fault.Is(err, fault.Conflict):

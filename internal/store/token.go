@@ -14,11 +14,15 @@ import (
 
 // CreateToken stores an API token's hash and rights.
 func (s *Store) CreateToken(ctx context.Context, token *pki.APIToken, ev audit.Event) error {
+	sees, err := encodeSees(token.Sees)
+	if err != nil {
+		return err
+	}
 	return s.write(ctx, "create token", func(ctx context.Context, t *tx) error {
 		n, err := t.change(ctx, `INSERT INTO token (id, name, hash, role, profile_id, state, created_at, expires_at,
-				last_used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
+				last_used_at, sees) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
 			string(token.ID), token.Name, token.Hash[:], string(token.Role), string(token.ProfileID), string(token.State),
-			micros(token.CreatedAt), micros(token.ExpiresAt), micros(token.LastUsedAt))
+			micros(token.CreatedAt), micros(token.ExpiresAt), micros(token.LastUsedAt), sees)
 		if err != nil {
 			return fmt.Errorf("insert: %w", err)
 		}
@@ -45,13 +49,18 @@ func (s *Store) RevokeToken(ctx context.Context, id pki.TokenID, ev audit.Event)
 	})
 }
 
-const tokenColumns = `SELECT id, name, hash, role, profile_id, state, created_at, expires_at, last_used_at FROM token `
+const tokenColumns = `SELECT id, name, hash, role, profile_id, state, created_at, expires_at, last_used_at, sees FROM token `
 
 func scanToken(r row) (pki.APIToken, error) {
 	var token pki.APIToken
 	var hash []byte
 	var created, expires, used int64
-	err := r.Scan(&token.ID, &token.Name, &hash, &token.Role, &token.ProfileID, &token.State, &created, &expires, &used)
+	var sees string
+	err := r.Scan(&token.ID, &token.Name, &hash, &token.Role, &token.ProfileID, &token.State, &created, &expires, &used, &sees)
+	if err != nil {
+		return token, err
+	}
+	token.Sees, err = decodeSees(sees)
 	token.Hash = array(hash)
 	token.CreatedAt, token.ExpiresAt, token.LastUsedAt = fromMicros(created), fromMicros(expires), fromMicros(used)
 	return token, err
@@ -88,33 +97,19 @@ func (s *Store) TouchToken(ctx context.Context, id pki.TokenID, at time.Time) er
 	})
 }
 
-// CreateUser stores a person who may sign in. A name that is taken is a Conflict.
-func (s *Store) CreateUser(ctx context.Context, user *pki.User) error {
-	return s.write(ctx, "create user", func(ctx context.Context, t *tx) error {
-		n, err := t.change(ctx, `INSERT INTO login (name, password_hash, created_at) VALUES ($1, $2, $3)
-			ON CONFLICT DO NOTHING`, user.Name, user.PasswordHash, micros(user.CreatedAt))
-		if err != nil {
-			return fmt.Errorf("insert: %w", err)
-		}
-		if n == 0 {
-			return fault.New(fault.Conflict, "a user named %q exists", user.Name).WithField("/name")
-		}
-		return nil
-	})
+// encodeSees writes patterns of identities; "" for nil.
+func encodeSees(patterns []string) (string, error) {
+	if patterns == nil {
+		return "", nil
+	}
+	return encode(patterns)
 }
 
-// User returns a person by name, or NotFound.
-func (s *Store) User(ctx context.Context, name string) (*pki.User, error) {
-	var user pki.User
-	var created int64
-	err := s.queryRow(ctx, `SELECT name, password_hash, created_at FROM login WHERE name = $1`, name).
-		Scan(&user.Name, &user.PasswordHash, &created)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("user", name)
+func decodeSees(raw string) ([]string, error) {
+	if raw == "" {
+		return nil, nil
 	}
-	if err != nil {
-		return nil, s.readError("read user", err)
-	}
-	user.CreatedAt = fromMicros(created)
-	return &user, nil
+	var patterns []string
+	err := decode("sees", raw, &patterns)
+	return patterns, err
 }

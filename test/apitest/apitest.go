@@ -207,8 +207,11 @@ func (w *World) configure(t testing.TB) {
 	ci := w.Profile(t, "ci", pki.PrivateMTLS, pki.RESTAPI, mesh)
 	for _, role := range auth.Roles() {
 		request := auth.NewToken{Name: string(role), Role: role}
-		if role == pki.RoleRequester {
+		switch role {
+		case pki.RoleRequester:
 			request.ProfileID = ci.ID
+		case pki.RoleNamespaceViewer:
+			request.Sees = []string{"spiffe://cluster.local/ns/shop/*"}
 		}
 		secret, _, err := w.Auth.CreateToken(ctx, request, System())
 		if err != nil {
@@ -216,7 +219,7 @@ func (w *World) configure(t testing.TB) {
 		}
 		w.Tokens[role] = secret
 	}
-	if err := w.Auth.CreateUser(ctx, "admin", w.Password); err != nil {
+	if _, err := w.Auth.CreateUser(ctx, auth.NewUser{Name: "admin", Password: w.Password, Role: pki.RoleAdmin}, System()); err != nil {
 		t.Fatal(err)
 	}
 }

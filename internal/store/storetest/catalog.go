@@ -181,17 +181,6 @@ func testTokens(t *testing.T, s *store.Store) {
 	equal(t, "events of revocation", 1, countEvents(t, s, audit.TokenRevoke))
 }
 
-func testUsers(t *testing.T, s *store.Store) {
-	user := &pki.User{Name: "admin", PasswordHash: "$argon2id$...", CreatedAt: Now()}
-	check(t, s.CreateUser(t.Context(), user))
-	refused(t, s.CreateUser(t.Context(), user), fault.Conflict)
-	got, err := s.User(t.Context(), "admin")
-	check(t, err)
-	equal(t, "user", user, got)
-	_, err = s.User(t.Context(), "nobody")
-	refused(t, err, fault.NotFound)
-}
-
 func testCatalogVersion(t *testing.T, s *store.Store) {
 	last, err := s.CatalogVersion(t.Context())
 	check(t, err)

@@ -23,6 +23,8 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"credentials":              testCredentials,
 		"tokens":                   testTokens,
 		"saved views":              testViews,
+		"last administrator":       testLastAdministrator,
+		"sessions":                 testSessions,
 		"users":                    testUsers,
 		"catalog version":          testCatalogVersion,
 		"accounts":                 testAccounts,

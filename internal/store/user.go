@@ -1,0 +1,165 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/certloom/certloom/internal/audit"
+	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/pki"
+)
+
+// CreateUser stores a person who may sign in. A name that is taken is a Conflict, as is a subject of an issuer.
+func (s *Store) CreateUser(ctx context.Context, user *pki.User, ev audit.Event) error {
+	sees, err := encodeSees(user.Sees)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, "create user", func(ctx context.Context, t *tx) error {
+		n, err := t.change(ctx, `INSERT INTO login (name, password_hash, role, sees, state, issuer, subject, display_name, email, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
+			user.Name, user.PasswordHash, string(user.Role), sees, string(user.State), user.Issuer, user.Subject, user.DisplayName, user.Email,
+			micros(user.CreatedAt))
+		if err != nil {
+			return fmt.Errorf("insert: %w", err)
+		}
+		if n == 0 {
+			return fault.New(fault.Conflict, "a user named %q exists", user.Name).WithField("/name")
+		}
+		t.event(ev)
+		return nil
+	})
+}
+
+// UpdateUser stores a changed person, with the version that follows the one it has. Somebody else's change in between
+// is a Conflict, and so is a change that leaves no active administrator. Sessions of a person end if end is set.
+func (s *Store) UpdateUser(ctx context.Context, user *pki.User, end bool, ev audit.Event) error {
+	sees, err := encodeSees(user.Sees)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, "update user", func(ctx context.Context, t *tx) error {
+		if user.Role != pki.RoleAdmin || user.State != pki.Active {
+			if err := t.keepsAdministrator(ctx, user.Name); err != nil {
+				return err
+			}
+		}
+		n, err := t.change(ctx, `UPDATE login SET password_hash = $1, role = $2, sees = $3, state = $4, display_name = $5, email = $6, failures = $7,
+			locked_until = $8, version = version + 1 WHERE name = $9 AND version = $10`,
+			user.PasswordHash, string(user.Role), sees, string(user.State), user.DisplayName, user.Email, int64(user.Failures), micros(user.LockedUntil),
+			user.Name, user.Version)
+		if err != nil {
+			return fmt.Errorf("update: %w", err)
+		}
+		if n == 0 {
+			if err := t.mustExist(ctx, `SELECT count(*) FROM login WHERE name = $1`, "user", user.Name); err != nil {
+				return err
+			}
+			return fault.New(fault.Conflict, "user %q was changed by somebody else in the meantime; look at it again", user.Name)
+		}
+		if end {
+			if _, err := t.change(ctx, `DELETE FROM session WHERE login = $1`, user.Name); err != nil {
+				return fmt.Errorf("end sessions: %w", err)
+			}
+		}
+		t.event(ev)
+		return nil
+	})
+}
+
+// keepsAdministrator refuses what would leave nobody who can administer the server, if a person no longer could.
+func (t *tx) keepsAdministrator(ctx context.Context, name string) error {
+	rows, err := t.query(ctx, `SELECT name FROM login WHERE role = 'admin' AND state = 'active' ORDER BY name`+t.forUpdate())
+	administrators, err := collect(rows, err, scanned[string])
+	if err != nil {
+		return fmt.Errorf("read administrators: %w", err)
+	}
+	if len(administrators) == 1 && administrators[0] == name {
+		return fault.New(fault.Conflict, "user %q is the last active administrator; make another one first", name)
+	}
+	return nil
+}
+
+// DeleteUser removes a person with all sessions. NotFound; Conflict for the last active administrator.
+func (s *Store) DeleteUser(ctx context.Context, name string, ev audit.Event) error {
+	return s.write(ctx, "delete user", func(ctx context.Context, t *tx) error {
+		if err := t.keepsAdministrator(ctx, name); err != nil {
+			return err
+		}
+		if err := t.mustExist(ctx, `SELECT count(*) FROM login WHERE name = $1`, "user", name); err != nil {
+			return err
+		}
+		for _, query := range []string{`DELETE FROM session WHERE login = $1`, `DELETE FROM login WHERE name = $1`} {
+			if _, err := t.change(ctx, query, name); err != nil {
+				return fmt.Errorf("delete: %w", err)
+			}
+		}
+		t.event(ev)
+		return nil
+	})
+}
+
+const userColumns = `SELECT name, password_hash, role, sees, state, issuer, subject, display_name, email, failures, locked_until,
+	last_sign_in_at, created_at, version FROM login `
+
+func scanUser(r row) (pki.User, error) {
+	var user pki.User
+	var sees string
+	var failures, locked, signedIn, created int64
+	err := r.Scan(&user.Name, &user.PasswordHash, &user.Role, &sees, &user.State, &user.Issuer, &user.Subject, &user.DisplayName, &user.Email,
+		&failures, &locked, &signedIn, &created, &user.Version)
+	if err != nil {
+		return user, err
+	}
+	user.Failures = int(failures)
+	user.LockedUntil, user.LastSignInAt, user.CreatedAt = fromMicros(locked), fromMicros(signedIn), fromMicros(created)
+	user.Sees, err = decodeSees(sees)
+	return user, err
+}
+
+// Users returns all people, by name.
+func (s *Store) Users(ctx context.Context) ([]pki.User, error) {
+	rows, err := s.query(ctx, userColumns+`ORDER BY name`)
+	all, err := collect(rows, err, scanUser)
+	return all, s.readError("read users", err)
+}
+
+// User returns a person by name, or NotFound.
+func (s *Store) User(ctx context.Context, name string) (*pki.User, error) {
+	return s.oneUser(ctx, name, `WHERE name = $1`, name)
+}
+
+// UserBySubject returns a person of an identity provider, or NotFound.
+func (s *Store) UserBySubject(ctx context.Context, issuer, subject string) (*pki.User, error) {
+	return s.oneUser(ctx, subject, `WHERE issuer = $1 AND subject = $2 AND subject <> ''`, issuer, subject)
+}
+
+func (s *Store) oneUser(ctx context.Context, name, where string, args ...any) (*pki.User, error) {
+	user, err := scanUser(s.queryRow(ctx, userColumns+where, args...))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, notFound("user", name)
+	}
+	if err != nil {
+		return nil, s.readError("read user", err)
+	}
+	return &user, nil
+}
+
+// NoteSignIn counts a failed attempt of a person to sign in, or forgets them after one that succeeded.
+func (s *Store) NoteSignIn(ctx context.Context, name string, failures int, lockedUntil, at time.Time, ev *audit.Event) error {
+	return s.write(ctx, "note sign-in", func(ctx context.Context, t *tx) error {
+		_, err := t.change(ctx, `UPDATE login SET failures = $1, locked_until = $2,
+			last_sign_in_at = CASE WHEN $3 > last_sign_in_at THEN $3 ELSE last_sign_in_at END WHERE name = $4`,
+			int64(failures), micros(lockedUntil), micros(at), name)
+		if err != nil {
+			return fmt.Errorf("update: %w", err)
+		}
+		if ev != nil {
+			t.event(*ev)
+		}
+		return nil
+	})
+}
