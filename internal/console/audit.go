@@ -149,7 +149,6 @@ func (v *visit) eventRow(e *apiv1.Event) eventRow {
 		row.Actor += " " + name
 	}
 	for _, f := range []fact{
-		{v.text("audit.code"), e.Action},
 		{v.text("audit.actorId"), e.ActorID},
 		{v.text("audit.address"), e.Address},
 		{v.text("audit.userAgent"), e.UserAgent},

@@ -84,8 +84,10 @@ func (c *Console) certificate(v *visit) error {
 		requested = v.text("certificate.requested.none")
 	}
 	view.Validity = []fact{
-		{v.text("certificate.requested"), requested}, {v.text("certificate.granted"), certificate.Granted},
-		{v.text("certificate.notBefore"), v.stamp(certificate.NotBefore).Text + " UTC"}, {v.text("certificate.notAfter"), v.stamp(certificate.NotAfter).Text + " UTC"},
+		{v.text("certificate.requested"), requested},
+		{v.text("certificate.granted"), certificate.Granted},
+		{v.text("certificate.notBefore"), v.stamp(certificate.NotBefore).Text + " UTC"},
+		{v.text("certificate.notAfter"), v.stamp(certificate.NotAfter).Text + " UTC"},
 		{v.text("certificate.renewAt"), v.stamp(certificate.RenewAt).Text + " UTC"},
 	}
 	if asked, err := time.ParseDuration(certificate.Requested); err == nil && asked > 0 {
@@ -105,8 +107,10 @@ func (c *Console) certificate(v *visit) error {
 	}
 	view.Asked = v.askedFor(certificate)
 	view.Technical = []fact{
-		{v.text("certificate.serial"), certificate.Serial}, {v.text("common.fingerprint"), pairs(certificate.Fingerprint)},
-		{v.text("certificate.key"), certificate.KeyAlgorithm}, {v.text("certificate.signature"), certificate.SignatureAlgorithm},
+		{v.text("certificate.serial"), certificate.Serial},
+		{v.text("common.fingerprint"), pairs(certificate.Fingerprint)},
+		{v.text("certificate.key"), certificate.KeyAlgorithm},
+		{v.text("certificate.signature"), certificate.SignatureAlgorithm},
 	}
 	view.Extensions = v.extensions(certificate.Details)
 	if view.Chain, err = v.chainOf(certificate); err != nil {
@@ -136,12 +140,19 @@ func (v *visit) askedFor(c *apiv1.Certificate) []linkedFact {
 	}
 	var known []linkedFact
 	for _, f := range []linkedFact{
-		{v.text("inventory.profile"), c.Profile, profile}, {v.text("certificate.credential"), c.CredentialName, list("credential", c.Credential)},
-		{v.text("credential.keyId"), c.Credential, ""}, {v.text("certificate.account"), c.Account, ""}, {v.text("certificate.order"), c.Order, ""},
-		{v.text("certificate.address"), c.Address, ""}, {v.text("certificate.userAgent"), c.UserAgent, ""},
-		{v.text("certificate.cluster"), w.Cluster, list("cluster", w.Cluster)}, {v.text("certificate.pod"), w.Pod, list("pod", w.Pod)},
-		{v.text("certificate.node"), w.Node, ""}, {v.text("certificate.impersonated"), w.ImpersonatedBy, ""},
-		{v.text("certificate.presented"), w.Presented, presented}, {v.text("certificate.replaces"), c.Replaces, ""},
+		{v.text("inventory.profile"), c.Profile, profile},
+		{v.text("certificate.credential"), c.CredentialName, list("credential", c.Credential)},
+		{v.text("credential.keyId"), c.Credential, ""},
+		{v.text("certificate.account"), c.Account, ""},
+		{v.text("certificate.order"), c.Order, ""},
+		{v.text("certificate.address"), c.Address, ""},
+		{v.text("certificate.userAgent"), c.UserAgent, ""},
+		{v.text("certificate.cluster"), w.Cluster, list("cluster", w.Cluster)},
+		{v.text("certificate.pod"), w.Pod, list("pod", w.Pod)},
+		{v.text("certificate.node"), w.Node, ""},
+		{v.text("certificate.impersonated"), w.ImpersonatedBy, ""},
+		{v.text("certificate.presented"), w.Presented, presented},
+		{v.text("certificate.replaces"), c.Replaces, ""},
 	} {
 		if f.Value != "" {
 			known = append(known, f)

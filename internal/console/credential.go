@@ -79,8 +79,10 @@ func (v *visit) showCredentialForm(f *form) error {
 	name.Mono, name.Placeholder = true, "prod-cluster-1"
 	profile.Required, name.Required = true, true
 	expires := f.choice("select", "/expiresAt", "credential.expires", []option{
-		{Value: "", Label: v.text("credential.never")}, {Value: "30d", Label: v.span(30 * 24 * time.Hour)},
-		{Value: "90d", Label: v.span(90 * 24 * time.Hour)}, {Value: "365d", Label: v.span(365 * 24 * time.Hour)},
+		{Value: "", Label: v.text("credential.never")},
+		{Value: "30d", Label: v.span(30 * 24 * time.Hour)},
+		{Value: "90d", Label: v.span(90 * 24 * time.Hour)},
+		{Value: "365d", Label: v.span(365 * 24 * time.Hour)},
 	})
 	return f.render("credentialform", credentialFormView{Form: f, Fields: []field{profile, name, expires}})
 }

@@ -144,8 +144,13 @@ func (v *visit) showProfile(f *form) error {
 		key    string
 		values []string
 	}{
-		{"profile.trustDomains", r.Names.SPIFFE.TrustDomains}, {"profile.spiffeAllow", r.Names.SPIFFE.Allow}, {"profile.spiffeDeny", r.Names.SPIFFE.Deny},
-		{"profile.dnsAllow", r.Names.DNS.Allow}, {"profile.dnsDeny", r.Names.DNS.Deny}, {"profile.ipAllow", r.Names.IP.Allow}, {"profile.ipDeny", r.Names.IP.Deny},
+		{"profile.trustDomains", r.Names.SPIFFE.TrustDomains},
+		{"profile.spiffeAllow", r.Names.SPIFFE.Allow},
+		{"profile.spiffeDeny", r.Names.SPIFFE.Deny},
+		{"profile.dnsAllow", r.Names.DNS.Allow},
+		{"profile.dnsDeny", r.Names.DNS.Deny},
+		{"profile.ipAllow", r.Names.IP.Allow},
+		{"profile.ipDeny", r.Names.IP.Deny},
 	} {
 		if len(part.values) > 0 {
 			view.Names = append(view.Names, fact{v.text(part.key), strings.Join(part.values, ", ")})

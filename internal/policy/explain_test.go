@@ -44,8 +44,10 @@ func TestExplain(t *testing.T) {
 		},
 		"intermediate": {profile(pki.MeshIntermediate), nil, csr.Request{KeyAlgorithm: pki.ECDSAP256, CommonName: "mesh", CA: true}, nil, "issues CAs"},
 		"refuses/everything": {
-			server, foreign, csr.Request{KeyAlgorithm: "dsa", CA: true, Names: pki.Names{DNS: []string{"a.example", "b.test", "x.secret.example"}}},
-			[]policy.Rule{policy.RuleCredential, policy.RuleKey, policy.RuleCA, policy.RuleDNS, policy.RuleDNS}, `"a.example" is allowed`,
+			server, foreign,
+			csr.Request{KeyAlgorithm: "dsa", CA: true, Names: pki.Names{DNS: []string{"a.example", "b.test", "x.secret.example"}}},
+			[]policy.Rule{policy.RuleCredential, policy.RuleKey, policy.RuleCA, policy.RuleDNS, policy.RuleDNS},
+			`"a.example" is allowed`,
 		},
 		"refuses/denied":  {mesh, nil, key(pki.Names{URIs: []string{"spiffe://cluster.local/ns/kube-system/sa/web"}}), []policy.Rule{policy.RuleSPIFFE}, "one without a limit"},
 		"refuses/nothing": {mesh, nil, key(pki.Names{}), []policy.Rule{policy.RuleSPIFFE}, ""},
