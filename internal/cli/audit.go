@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,7 +11,7 @@ import (
 )
 
 func (a *app) auditCommand() *cobra.Command {
-	return a.family("audit", "The audit log: who did what, and what was refused", nil, a.auditList())
+	return a.family("audit", "The audit log: who did what, and what was refused", nil, a.auditList(), a.auditExport())
 }
 
 func (a *app) auditList() *cobra.Command {
@@ -51,13 +52,54 @@ func (a *app) auditList() *cobra.Command {
 			})
 		},
 	}
+	eventFlags(cmd, &query, &since)
+	limitFlag(cmd, &limit)
+	return cmd
+}
+
+// eventFlags select events.
+func eventFlags(cmd *cobra.Command, query *apiv1.EventQuery, since *string) {
 	flags := cmd.Flags()
 	flags.StringVar(&query.Action, "action", "", "such as profile.create; a prefix when it ends with *")
 	flags.StringVar(&query.Target, "target", "", "name, identifier or serial of what was acted upon")
 	flags.StringVar(&query.Actor, "actor", "", "identifier of who acted: a token, an ACME account, a user")
 	flags.StringVar(&query.Outcome, "outcome", "", "done or refused")
-	flags.StringVar(&since, "since", "", "a time, or how long ago: 1h, 7d")
-	limitFlag(cmd, &limit)
+	flags.StringVar(since, "since", "", "a time, or how long ago: 1h, 7d")
+}
+
+func (a *app) auditExport() *cobra.Command {
+	var query apiv1.EventQuery
+	since, format, out, quiet := "", "", "", false
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Export audit events as JSON or CSV, newest first",
+		Long: `Export audit events as JSON (an array, one event a line) or CSV, newest first. The export is streamed, and may be as large
+as the log. A file appears under its name only when it is complete. In CSV, cells that a spreadsheet would take for formulas
+begin with an apostrophe.`,
+		Example: `  certloom audit export --since 30d --out audit.csv
+  certloom audit export --action 'certificate.*' --format json > certificates.json`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format == "" {
+				format = formatOf(out)
+			}
+			var err error
+			query.Since, err = a.past("since", since)
+			if err := errors.Join(err, oneOf("format", format, "json", "csv"), oneOf("outcome", query.Outcome, "done", "refused")); err != nil {
+				return err
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			export := &exportRun{app: a, what: "event", format: format, progress: !quiet && out != "" && isTerminal(a.Stderr)}
+			return export.run(func() (io.ReadCloser, error) { return api.ExportEvents(cmd.Context(), format, query) }, out)
+		},
+	}
+	eventFlags(cmd, &query, &since)
+	cmd.Flags().StringVar(&format, "format", "", "json or csv (default: by the ending of --out, else json)")
+	cmd.Flags().StringVar(&out, "out", "", "file to write (default: standard output)")
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "do not show progress")
 	return cmd
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-
-	"github.com/certloom/certloom/internal/apiv1"
 )
 
 func (a *app) certificateExport() *cobra.Command {
@@ -46,8 +43,8 @@ may be as large as the inventory. A file appears under its name only when it is 
 			if err != nil {
 				return err
 			}
-			export := &exportRun{app: a, format: format, progress: !quiet && out != "" && isTerminal(a.Stderr)}
-			return export.run(cmd.Context(), api, query, out)
+			export := &exportRun{app: a, what: "certificate", format: format, progress: !quiet && out != "" && isTerminal(a.Stderr)}
+			return export.run(func() (io.ReadCloser, error) { return api.ExportCertificates(cmd.Context(), format, query) }, out)
 		},
 	}
 	filter.add(cmd)
@@ -81,9 +78,10 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// exportRun copies an export and counts certificates as they go by.
+// exportRun copies an export and counts what it has as it goes by.
 type exportRun struct {
 	*app
+	what     string // one of what is exported
 	format   string
 	progress bool
 	count    int
@@ -92,8 +90,8 @@ type exportRun struct {
 	carry    []byte // the end of what was counted, in which a mark may have begun
 }
 
-func (e *exportRun) run(ctx context.Context, api *apiv1.Client, query apiv1.CertificateQuery, out string) error {
-	stream, err := api.ExportCertificates(ctx, e.format, query)
+func (e *exportRun) run(open func() (io.ReadCloser, error), out string) error {
+	stream, err := open()
 	if err != nil {
 		return err
 	}
@@ -112,13 +110,13 @@ func (e *exportRun) run(ctx context.Context, api *apiv1.Client, query apiv1.Cert
 	if err != nil {
 		return errors.Join(err, os.Remove(file.Name()))
 	}
-	e.note("%s written to %s.", amount(e.count, "certificate"), out)
+	e.note("%s written to %s.", amount(e.count, e.what), out)
 	return nil
 }
 
 func (e *exportRun) copy(to io.Writer, from io.Reader) error {
 	if _, err := io.Copy(io.MultiWriter(to, e), from); err != nil {
-		return fmt.Errorf("export broke off after %s: %w", amount(e.count, "certificate"), err)
+		return fmt.Errorf("export broke off after %s: %w", amount(e.count, e.what), err)
 	}
 	if e.progress {
 		fmt.Fprint(e.Stderr, "\r\033[K")
@@ -129,7 +127,7 @@ func (e *exportRun) copy(to io.Writer, from io.Reader) error {
 	return nil
 }
 
-// mark is what there is once in each certificate of a format.
+// mark is what there is once in each entry of a format.
 func (e *exportRun) mark() []byte {
 	switch e.format {
 	case "csv":
@@ -151,7 +149,7 @@ func (e *exportRun) Write(p []byte) (int, error) {
 	e.bytes += int64(len(p))
 	if now := e.Now(); e.progress && now.Sub(e.shown) > time.Second/5 {
 		e.shown = now
-		fmt.Fprintf(e.Stderr, "\r\033[K%d certificates, %.1f MB", e.count, float64(e.bytes)/1e6)
+		fmt.Fprintf(e.Stderr, "\r\033[K%d %ss, %.1f MB", e.count, e.what, float64(e.bytes)/1e6)
 	}
 	return len(p), nil
 }
