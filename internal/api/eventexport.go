@@ -147,7 +147,7 @@ func csvEvents(out *bufio.Writer) eventFormat {
 	rows := csv.NewWriter(out)
 	return eventFormat{
 		begin: func() error {
-			return rows.Write([]string{ //nolint:wrapcheck // as above
+			return rows.Write([]string{
 				"id", "time", "action", "outcome", "target", "actorKind", "actorId", "actorName", "address", "userAgent", "request", "replica",
 				"reason", "profile", "serial", "account", "order", "keyId", "csrHash", "uris", "dns", "ips", "changes",
 			})
@@ -169,11 +169,11 @@ func csvEvents(out *bufio.Writer) eventFormat {
 			for i := range row {
 				row[i] = inert(row[i])
 			}
-			return rows.Write(row) //nolint:wrapcheck // as above
+			return rows.Write(row)
 		},
 		end: func() error {
 			rows.Flush()
-			return rows.Error() //nolint:wrapcheck // as above
+			return rows.Error()
 		},
 	}
 }

@@ -51,6 +51,7 @@ func TestEveryPage(t *testing.T) {
 		"/authorities/root":                                      "/ca/",
 		"/authorities/issuing":                                   "istio",
 		"/authorities/issuing/suspend":                           "issuing",
+		"/audit":                                                 serial,
 	} {
 		for _, lang := range []string{"en", "ja"} {
 			l.lang = lang

@@ -134,7 +134,9 @@ func TestUserinfo(t *testing.T) {
 			oidc.Person{Name: "jo@example.com", Email: "jo@example.com", Groups: []string{"staff", "ca-admins"}, Role: pki.RoleAdmin},
 		},
 		"odd ones": {
-			nil, map[string]any{"preferred_username": strings.Repeat("名", 100), "email": "nobody"}, nil,
+			nil,
+			map[string]any{"preferred_username": strings.Repeat("名", 100), "email": "nobody"},
+			nil,
 			oidc.Person{Name: strings.Repeat("名", 66), Groups: []string{"staff", "ca-admins"}, Role: pki.RoleAdmin},
 		},
 		"nameless": {

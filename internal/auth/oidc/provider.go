@@ -79,23 +79,8 @@ type endpoints struct {
 
 // New checks the configuration. It does not ask the provider anything.
 func New(config Config) (*Provider, error) {
-	switch {
-	case config.Issuer == "" || config.ClientID == "" || config.ClientSecret == "" || config.RedirectURL == "":
-		return nil, errors.New("oidc: Issuer, ClientID, ClientSecret and RedirectURL are required")
-	case config.HTTP == nil || config.Seal == nil || config.Now == nil || config.Random == nil:
-		return nil, errors.New("oidc: HTTP, Seal, Now and Random are required")
-	case len(config.Rules) == 0:
-		return nil, errors.New("oidc: without a rule nobody could sign in")
-	}
-	for _, address := range []string{config.Issuer, config.RedirectURL} {
-		if u, err := url.Parse(address); err != nil || u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("oidc: %q is not an https URL", address)
-		}
-	}
-	for i, rule := range config.Rules {
-		if err := rule.check(); err != nil {
-			return nil, fmt.Errorf("oidc: rule %d: %w", i, err)
-		}
+	if err := config.check(); err != nil {
+		return nil, err
 	}
 	if config.GroupsClaim == "" {
 		config.GroupsClaim = DefaultGroupsClaim
@@ -106,6 +91,23 @@ func New(config Config) (*Provider, error) {
 	return &Provider{
 		config: config, aad: []byte(config.Issuer + "\x00" + config.ClientID), finishing: make(chan struct{}, maxFinishing),
 	}, nil
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Issuer == "" || c.ClientID == "" || c.ClientSecret == "" || c.RedirectURL == "":
+		return errors.New("oidc: Issuer, ClientID, ClientSecret and RedirectURL are required")
+	case c.HTTP == nil || c.Seal == nil || c.Now == nil || c.Random == nil:
+		return errors.New("oidc: HTTP, Seal, Now and Random are required")
+	case len(c.Rules) == 0:
+		return errors.New("oidc: without a rule nobody could sign in")
+	}
+	for _, address := range []string{c.Issuer, c.RedirectURL} {
+		if u, err := url.Parse(address); err != nil || u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("oidc: %q is not an https URL", address)
+		}
+	}
+	return checkRules(c.Rules)
 }
 
 // discover returns the provider's endpoints, asking for them when they are not known or old. Unavailable when they cannot

@@ -31,6 +31,15 @@ func (r Rule) check() error {
 	}
 }
 
+func checkRules(rules []Rule) error {
+	for i, rule := range rules {
+		if err := rule.check(); err != nil {
+			return fmt.Errorf("oidc: rule %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
 // match finds the role of who is in the groups: that of the first rule, in the order of the settings, whose group is among
 // them. So whoever writes the settings decides what counts more, and no order of roles is hidden in the code. A namespace
 // viewer in several such groups sees the identities of all of them, since the rules say the same of the role.

@@ -41,6 +41,7 @@ func TestSpeed(t *testing.T) {
 		"/inventory/certificates?q=w-12", "/inventory/certificates?status=revoked", "/inventory/certificates?status=expired",
 		"/inventory/certificates?status=valid", "/inventory/certificates/" + serial, "/policies/templates", "/policies/profiles",
 		"/policies/profiles/istio", "/policies/credentials", "/authorities", "/authorities/issuing",
+		"/audit", "/audit?action=certificate.*", "/audit?outcome=refused",
 	} {
 		p50, p99, err := measure(t.Context(), client, server.URL+path, requests)
 		if err != nil {
