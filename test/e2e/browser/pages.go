@@ -44,7 +44,7 @@ func (e *Estate) Pages() []Page {
 		{Name: "authority-import", Path: "/authorities/import"},
 		{Name: "authority-suspend", Path: "/authorities/mesh-2/suspend"},
 		{Name: "audit", Path: "/audit", Main: true},
-		{Name: "audit-found", Path: "/audit?q=certificate"},
+		{Name: "audit-found", Path: "/audit?action=certificate.*"},
 		{Name: "nowhere", Path: "/nowhere"},
 	}
 }
