@@ -120,11 +120,11 @@ func (e *export) identityRows() (write func(*apiv1.Identity) error, end func() e
 		for n := range row {
 			row[n] = cell(row[n])
 		}
-		return rows.Write(row) //nolint:wrapcheck // the writer sends its error again with Flush
+		return rows.Write(row)
 	}
 	end = func() error {
 		rows.Flush()
-		return rows.Error() //nolint:wrapcheck // as above
+		return rows.Error()
 	}
 	return write, end
 }

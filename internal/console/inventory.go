@@ -98,13 +98,21 @@ func identityList() listKind {
 		name: "identities", path: "/inventory", statuses: []string{"ok", "renewal-due", "lapsing", "lapsed"},
 		more: []string{"trustDomain", "cluster"},
 		columns: []column{
-			{"namespace", "inventory.namespace", true}, {"status", "inventory.status", true}, {"left", "inventory.timeLeft", true},
-			{"cluster", "inventory.cluster", true}, {"profile", "inventory.profile", true}, {"last", "inventory.last", true},
-			{"issued", "inventory.issued", true}, {"ends", "common.expires", false}, {"first", "inventory.first", false},
+			{"namespace", "inventory.namespace", true},
+			{"status", "inventory.status", true},
+			{"left", "inventory.timeLeft", true},
+			{"cluster", "inventory.cluster", true},
+			{"profile", "inventory.profile", true},
+			{"last", "inventory.last", true},
+			{"issued", "inventory.issued", true},
+			{"ends", "common.expires", false},
+			{"first", "inventory.first", false},
 			{"trustDomain", "inventory.trustDomain", false},
 		},
 		views: []readyView{
-			{"inventory.view.all", ""}, {"inventory.view.due", "status=renewal-due"}, {"inventory.view.lapsing", "status=lapsing"},
+			{"inventory.view.all", ""},
+			{"inventory.view.due", "status=renewal-due"},
+			{"inventory.view.lapsing", "status=lapsing"},
 			{"inventory.view.lapsed", "status=lapsed"},
 		},
 	}
@@ -201,9 +209,15 @@ func (c *Console) identity(v *visit) error {
 		renewal = expected.Text + " UTC (" + expected.Ago + ")"
 	}
 	for _, f := range []fact{
-		{v.text("inventory.next"), renewal}, {v.text("inventory.cluster"), i.Cluster}, {v.text("inventory.trustDomain"), i.TrustDomain}, {v.text("inventory.namespace"), i.Namespace}, {v.text("inventory.serviceAccount"), i.ServiceAccount},
-		{v.text("inventory.profile"), i.Profile}, {v.text("inventory.issued"), number(i.Certificates)},
-		{v.text("inventory.first"), v.stamp(i.FirstIssuedAt).Text + " UTC"}, {v.text("inventory.last"), v.stamp(i.LastIssuedAt).Text + " UTC"},
+		{v.text("inventory.next"), renewal},
+		{v.text("inventory.cluster"), i.Cluster},
+		{v.text("inventory.trustDomain"), i.TrustDomain},
+		{v.text("inventory.namespace"), i.Namespace},
+		{v.text("inventory.serviceAccount"), i.ServiceAccount},
+		{v.text("inventory.profile"), i.Profile},
+		{v.text("inventory.issued"), number(i.Certificates)},
+		{v.text("inventory.first"), v.stamp(i.FirstIssuedAt).Text + " UTC"},
+		{v.text("inventory.last"), v.stamp(i.LastIssuedAt).Text + " UTC"},
 	} {
 		if f.Value != "" {
 			view.Facts = append(view.Facts, f)

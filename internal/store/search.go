@@ -132,6 +132,11 @@ func (q *search) run(ctx context.Context) error {
 			return err
 		}
 	}
+	return q.byOthers(ctx)
+}
+
+// byOthers finds certificates by what is not their identity.
+func (q *search) byOthers(ctx context.Context) error {
 	switch {
 	case q.filter.Status == pki.CertificateRevoked:
 		return q.drain(ctx, q.revoked())
