@@ -103,6 +103,7 @@ func (c *Console) routes() []route {
 		c.policyRoutes(),
 		c.authorityRoutes(),
 		c.auditRoutes(),
+		c.settingRoutes(),
 	)
 }
 
