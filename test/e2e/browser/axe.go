@@ -18,11 +18,11 @@ type Axe struct{ script string }
 func NewAxe(ctx context.Context) (*Axe, error) {
 	builder, err := parts.NewBuilder(os.Stderr)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says what it did
+		return nil, err
 	}
 	modules, err := builder.EnsureModules(ctx, "axe")
 	if err != nil {
-		return nil, err //nolint:wrapcheck // as above
+		return nil, err
 	}
 	script, err := os.ReadFile(filepath.Join(modules, "axe-core", "axe.min.js"))
 	if err != nil {

@@ -75,7 +75,7 @@ func StartChromium(ctx context.Context, t testbed.T, server *testbed.Certloom, s
 		_, err := chromedp.CallBrowser(ctx, devtools.SetDownloadBehavior, devtools.SetDownloadBehaviorParams{
 			Behavior: devtools.SetDownloadBehaviorBehaviorAllow, DownloadPath: downloads,
 		})
-		return err //nolint:wrapcheck // said below
+		return err
 	})); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}

@@ -51,11 +51,11 @@ func (e *Estate) runCluster(ctx context.Context, cluster string, accounts []stri
 		Credential: func() (certloom.Credential, error) { return certloom.Credential{KeyID: e.Agent.KeyID, Key: key}, nil },
 		Now:        time.Now, Random: rand.Reader, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", address) //nolint:wrapcheck // the agent says what it did
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
 		},
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what it did
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	running, stop := context.WithCancel(ctx)
@@ -63,7 +63,7 @@ func (e *Estate) runCluster(ctx context.Context, cluster string, accounts []stri
 	work.Go(func() { _ = agent.Run(running) }) // Ready says what is wrong
 	defer func() { stop(); work.Wait(); cancel() }()
 	if err := testbed.Poll(ctx, 50*time.Millisecond, func(context.Context) error { return agent.Ready() }); err != nil {
-		return err //nolint:wrapcheck // as above
+		return err
 	}
 	for i, account := range accounts {
 		if err := issueTo(ctx, agent, cluster, account, i); err != nil {
@@ -88,5 +88,5 @@ func issueTo(ctx context.Context, agent *certloom.Issuer, cluster, account strin
 		Namespace: "bank-" + cluster, ServiceAccount: account, Cluster: cluster, Node: "node-" + cluster,
 		Pod: fmt.Sprintf("%s-7d9f6b5c4d-x%dk2p", account, number), PodUID: "0b7a4c1e-5f0e-4a57-9f0e-3c1d2b4a5f6" + fmt.Sprint(number),
 	}})
-	return err //nolint:wrapcheck // as above
+	return err
 }

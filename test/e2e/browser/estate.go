@@ -31,14 +31,22 @@ func StartEstate(ctx context.Context, t testbed.T) *Estate {
 	e := &Estate{Certloom: testbed.StartCertloom(ctx, t, testbed.Options{DemoWorkloads: workloads})}
 	for _, args := range [][]string{
 		{"ca", "create-issuing", "mesh-2", "--parent", "root"},
-		{"profile", "create", "payments", "--template", "private-mtls", "--issuing-ca", "mesh-2", "--trust-domain", "cluster.local",
-			"--allow-spiffe", "payments/*", "--deny-spiffe", "payments/default", "--validity", "1h"},
-		{"profile", "create", "web", "--template", "private-server", "--issuing-ca", "issuing", "--allow-dns", "**.example.com",
-			"--allow-ip", "10.0.0.0/8", "--validity", "720h"},
-		{"profile", "create", "batch", "--template", "private-mtls", "--method", "rest-api", "--issuing-ca", "issuing",
-			"--trust-domain", "cluster.local", "--allow-namespace", "*", "--validity", "6h"},
-		{"profile", "create", "legacy", "--template", "private-server", "--method", "rest-api", "--issuing-ca", "issuing",
-			"--allow-dns", "**.example.com", "--validity", "2h", "--backdate", "1h"},
+		{
+			"profile", "create", "payments", "--template", "private-mtls", "--issuing-ca", "mesh-2", "--trust-domain", "cluster.local",
+			"--allow-spiffe", "payments/*", "--deny-spiffe", "payments/default", "--validity", "1h",
+		},
+		{
+			"profile", "create", "web", "--template", "private-server", "--issuing-ca", "issuing", "--allow-dns", "**.example.com",
+			"--allow-ip", "10.0.0.0/8", "--validity", "720h",
+		},
+		{
+			"profile", "create", "batch", "--template", "private-mtls", "--method", "rest-api", "--issuing-ca", "issuing",
+			"--trust-domain", "cluster.local", "--allow-namespace", "*", "--validity", "6h",
+		},
+		{
+			"profile", "create", "legacy", "--template", "private-server", "--method", "rest-api", "--issuing-ca", "issuing",
+			"--allow-dns", "**.example.com", "--validity", "2h", "--backdate", "1h",
+		},
 		{"profile", "create", "retired", "--template", "private-client", "--issuing-ca", "issuing", "--allow-dns", "*.old.example.com", "--suspended"},
 	} {
 		e.CLI(ctx, t, args...)

@@ -20,7 +20,7 @@ func (tab *Tab) Language(language string) {
 		_, err := chromedp.Call(ctx, network.SetCookie, network.SetCookieParams{
 			Name: "__Host-certloom-lang", Value: language, URL: tab.browser.url, Path: "/", Secure: new(true), HTTPOnly: new(true),
 		})
-		return err //nolint:wrapcheck // do says where it was
+		return err
 	}))
 }
 

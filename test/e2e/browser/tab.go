@@ -42,8 +42,8 @@ type Tab struct {
 
 	mu       sync.Mutex // guards what follows, which events change
 	troubles []string
-	expected map[int64]bool // statuses that are no trouble
-	received float64        // bytes from the network since the last Open
+	expected map[int64]bool               // statuses that are no trouble
+	received float64                      // bytes from the network since the last Open
 	requests map[network.RequestID]string // those that are under way
 }
 
@@ -79,7 +79,7 @@ func (tab *Tab) do(steps ...chromedp.Action[chromedp.Void]) {
 func ask[T any](tab *Tab, action chromedp.Action[T]) (T, error) {
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)
 	defer cancel()
-	return chromedp.Run(ctx, action) //nolint:wrapcheck // every caller says where it was
+	return chromedp.Run(ctx, action)
 }
 
 // Location is the path that the tab shows.
@@ -184,7 +184,7 @@ func (tab *Tab) Download(selector, name string) []byte {
 	tab.await("the download of "+name, func() error {
 		var err error
 		data, err = os.ReadFile(filepath.Join(tab.browser.downloads, name))
-		return err //nolint:wrapcheck // it names the file
+		return err
 	})
 	return data
 }
@@ -213,7 +213,7 @@ func (tab *Tab) Scheme(scheme string) {
 		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
 		}})
-		return err //nolint:wrapcheck // do says where it was
+		return err
 	}))
 	tab.Wait(scheme, `matchMedia('(prefers-color-scheme: `+scheme+`)').matches && document.documentElement.dataset.bsTheme === '`+scheme+`'`)
 }
@@ -227,7 +227,7 @@ func (tab *Tab) Picture(file string, size Size) {
 	defer tab.Resize(size)
 	picture, err := ask(tab, func(ctx context.Context, _ *chromedp.Target) ([]byte, error) {
 		shot, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{CaptureBeyondViewport: new(true)})
-		return shot.Data, err //nolint:wrapcheck // said below
+		return shot.Data, err
 	})
 	if err != nil {
 		tab.t.Fatalf("picture of %s: %v", tab.Location(), err)
