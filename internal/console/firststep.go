@@ -24,6 +24,10 @@ func (v *visit) firstSteps(s *apiv1.Statistics) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
+	connectors, err := v.api.Connectors(v.ctx())
+	if err != nil {
+		return nil, err
+	}
 	issuing := false
 	for _, ca := range s.CAs {
 		issuing = issuing || ca.Kind == string(pki.IssuingCA) && !ca.NotAfter.IsZero()
@@ -32,7 +36,7 @@ func (v *visit) firstSteps(s *apiv1.Statistics) ([]step, error) {
 		{ID: "authority", Path: "/authorities/new", Done: issuing},
 		{ID: "profile", Path: "/policies/profiles/new", Done: len(profiles.Items) > 0},
 		{ID: "credential", Path: "/policies/credentials/new", Done: len(credentials.Items) > 0},
-		{ID: "connector", Path: "/integrations/connectors/add"},
+		{ID: "connector", Path: "/integrations/connectors/add", Done: len(connectors.Items) > 0},
 		{ID: "certificate", Path: "/inventory/certificates"},
 	}
 	for i := range steps {
