@@ -102,6 +102,7 @@ func (c *Console) routes() []route {
 		c.viewRoutes(),
 		c.policyRoutes(),
 		c.authorityRoutes(),
+		c.integrationRoutes(),
 		c.auditRoutes(),
 		c.settingRoutes(),
 	)
