@@ -37,6 +37,11 @@ func (h *Helm) Template(ctx context.Context, args ...string) (string, error) {
 	return h.run(ctx, append([]string{"template", "certloom-agent", h.chart, "--namespace", "istio-system"}, args...)...)
 }
 
+// Render renders a packed chart as release certloom-agent in istio-system, with values from a file.
+func (h *Helm) Render(ctx context.Context, chart, values string) (string, error) {
+	return h.run(ctx, "template", "certloom-agent", chart, "--namespace", "istio-system", "--values", values)
+}
+
 func (h *Helm) run(ctx context.Context, args ...string) (string, error) {
 	command := exec.CommandContext(ctx, h.path, args...)
 	command.Env = []string{"HOME=" + h.dir, "PATH="} // nothing of the machine's own Helm
