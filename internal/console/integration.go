@@ -16,14 +16,14 @@ func (c *Console) integrationRoutes() []route {
 	return []route{
 		{"GET /integrations/connectors", auth.Read, c.connectors},
 		{"GET /integrations/connectors/add", auth.Read, c.addConnector},
-		{"GET /integrations/connectors/add/istio", auth.Write, c.istioForm},
-		{"POST /integrations/connectors/add/istio", auth.Write, c.createIstio},
+		{"GET /integrations/connectors/add/istio", auth.Operate, c.istioForm},
+		{"POST /integrations/connectors/add/istio", auth.Operate, c.createIstio},
 		{"GET /integrations/connectors/add/kubernetes", auth.Read, c.instructions("kubernetes")},
 		{"GET /integrations/connectors/add/server", auth.Read, c.instructions("server")},
 		{"GET /integrations/connectors/add/rest", auth.Read, c.instructions("rest")},
 		{"GET /integrations/connectors/{name}", auth.Read, c.connector},
-		{"GET /integrations/connectors/{name}/delete", auth.Write, c.deleteConnectorForm},
-		{"POST /integrations/connectors/{name}/delete", auth.Write, c.deleteConnector},
+		{"GET /integrations/connectors/{name}/delete", auth.Operate, c.deleteConnectorForm},
+		{"POST /integrations/connectors/{name}/delete", auth.Operate, c.deleteConnector},
 	}
 }
 
@@ -53,7 +53,7 @@ func (c *Console) connectors(v *visit) error {
 	if err != nil {
 		return err
 	}
-	view := connectorsView{MayCreate: v.may(auth.Write)}
+	view := connectorsView{MayCreate: v.may(auth.Operate)}
 	for i := range list.Items {
 		view.Connectors = append(view.Connectors, v.connectorRow(&list.Items[i]))
 	}
@@ -66,7 +66,7 @@ type connectorTile struct{ Path, Icon, Title, Text string }
 func (c *Console) addConnector(v *visit) error {
 	var tiles []connectorTile
 	for _, kind := range []struct{ id, icon string }{{"istio", "topology-star-3"}, {"kubernetes", "cloud"}, {"server", "server"}, {"rest", "api"}} {
-		if kind.id == "istio" && !v.may(auth.Write) {
+		if kind.id == "istio" && !v.may(auth.Operate) {
 			continue
 		}
 		tiles = append(tiles, connectorTile{
@@ -217,7 +217,7 @@ func (c *Console) connector(v *visit) error {
 			view.Facts = append(view.Facts, f)
 		}
 	}
-	if v.may(auth.Write) {
+	if v.may(auth.Operate) {
 		view.Delete = view.Path + "/delete"
 	}
 	if v.htmx() && v.query("part") == "progress" {
