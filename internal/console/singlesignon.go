@@ -20,8 +20,8 @@ type SingleSignOn interface {
 	// that long. Unavailable when the provider cannot be reached.
 	Begin(ctx context.Context, next string) (address, cookie string, keep time.Duration, err error)
 	// SignIn takes what the provider sent the browser back with, and returns the secret of a session, the time at which that
-	// ends, and where to go. Unauthenticated when the person must begin again, Unauthorized when that would not help,
-	// Unavailable when the provider does not answer; each is an event of the audit log.
+	// ends, and where to go. Unauthenticated when the person must begin again, and Unauthorized when that would not help,
+	// which are events of the audit log; Unavailable when the provider does not answer.
 	SignIn(ctx context.Context, cookie string, answer url.Values, by audit.By) (secret string, ends time.Time, next string, err error)
 }
 

@@ -65,7 +65,7 @@ func New(ctx context.Context, parts *Parts, listeners *Listeners) (*Server, erro
 	if err != nil {
 		return nil, fmt.Errorf("agent server: %w", err)
 	}
-	public, err := s.public(acmeServer.Handler(), checks, own)
+	public, err := s.public(ring, acmeServer.Handler(), checks, own)
 	if err != nil {
 		return nil, err
 	}
@@ -168,14 +168,18 @@ func (s *Server) acme(ring *seal.Ring, nonces *nonce.Nonces) (*acme.Server, erro
 }
 
 // public makes the handler of the HTTPS listener.
-func (s *Server) public(acmeHandler http.Handler, checks []check, own *ownCertificate) (http.Handler, error) {
+func (s *Server) public(ring *seal.Ring, acmeHandler http.Handler, checks []check, own *ownCertificate) (http.Handler, error) {
 	p := s.parts
 	rest, err := api.New(p.apiConfig(checks, own))
 	if err != nil {
 		return nil, fmt.Errorf("api: %w", err)
 	}
+	signOn, err := p.singleSignOn(ring)
+	if err != nil {
+		return nil, err
+	}
 	pages, err := console.New(console.Config{
-		BaseURL: p.baseURL(), Version: p.Version, API: rest.Handler(), Sessions: sessions{p.Auth}, CAs: p.cas,
+		BaseURL: p.baseURL(), Version: p.Version, API: rest.Handler(), Sessions: sessions{p.Auth}, SingleSignOn: signOn, CAs: p.cas,
 		Now: p.Now, Random: p.Random, Logger: p.Logger,
 	})
 	if err != nil {

@@ -59,6 +59,8 @@ type Options struct {
 	Postgres string
 	// Proxy stands between the server and everybody else; its URL is the server's public one.
 	Proxy *Proxy
+	// Provider is where people can sign in as well.
+	Provider *Provider
 	// NonceRejectPercent has the server refuse good nonces.
 	NonceRejectPercent int
 
@@ -73,7 +75,7 @@ type Options struct {
 }
 
 func (o *Options) production() bool {
-	return o.Postgres != "" || o.Proxy != nil || o.NonceRejectPercent > 0
+	return o.Postgres != "" || o.Proxy != nil || o.Provider != nil || o.NonceRejectPercent > 0
 }
 
 // StartCertloom builds the binary of this tree and starts it on fresh data.

@@ -75,6 +75,9 @@ listen: {https: %q, agent: %q, health: %q}
 tls: {profile: certloom, names: [localhost, 127.0.0.1]}
 acme: {nonceRejectPercent: %d}
 `, publicURL, database, s.listen, agentAddress(s.listen), strings.TrimPrefix(s.health, "http://"), o.NonceRejectPercent)
+	if o.Provider != nil {
+		settings += o.Provider.settings()
+	}
 	if err := writeFiles(s.program.Dir, map[string][]byte{"certloom.yaml": []byte(settings)}); err != nil {
 		return "", err
 	}
