@@ -63,11 +63,11 @@ func makeProfile(tab *browser.Tab) {
 	tab.Click(`nav a[href="/policies/templates"]`)
 	tab.Wait("the templates", "location.pathname === '/policies/templates'")
 	tab.Click(`main a[href*="template=private-mtls"]`)
-	tab.Wait("the form", "document.querySelector('main form.form-wide')")
+	tab.Wait("the form", "location.pathname === '/policies/profiles/new'")
 	tab.Fill(`[name="/name"]`, "guide")
 	tab.Fill(`[name="/rules/names/spiffe/trustDomains"]`, "mesh.example")
 	tab.Fill(`[name="/rules/names/spiffe/allow"]`, "orders/*")
-	tab.Click("main form.form-wide button.btn-primary")
+	tab.Click(`main form[action="/policies/profiles/new"] button.btn-primary`)
 	tab.Wait("the profile's page", "location.pathname === '/policies/profiles/guide'")
 }
 
