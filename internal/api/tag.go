@@ -43,10 +43,8 @@ func shows[O any](op *huma.Operation) shown {
 	s := shown{op: op}
 	if wrapped, ok := any(new(O)).(interface{ bodyType() reflect.Type }); ok {
 		s.answer = wrapped.bodyType()
-		_, list := any(new(O)).(pagedOutput)
-		if list {
-			list = any(new(O)).(pagedOutput).next() != nil
-		}
+		paged, list := any(new(O)).(pagedOutput)
+		list = list && paged.next() != nil
 		s.single = op.Method == http.MethodGet && !list && strings.HasSuffix(op.Path, "}")
 	}
 	return s

@@ -47,7 +47,7 @@ func TestSession(t *testing.T) {
 	// What the user may do counts now, not when the session began.
 	changed := *ann
 	changed.Role, changed.Sees = pki.RoleAuditor, nil
-	if ann, err = d.ChangeUser(t.Context(), ann, &changed, audit.By{}); err != nil {
+	if _, err = d.ChangeUser(t.Context(), ann, &changed, audit.By{}); err != nil {
 		t.Fatal(err)
 	}
 	if who, err = d.Session(t.Context(), secret); err != nil || who.Role != pki.RoleAuditor || who.Sees != nil {

@@ -82,11 +82,17 @@ func Check(c *pki.Connector, s *Subject, now time.Time) error {
 
 type findings []error
 
-func (f *findings) add(field, format string, args ...any) *fault.Error {
+func (f *findings) add(field, format string, args ...any) finding {
 	err := fault.New(fault.Malformed, format, args...).WithField(field)
 	*f = append(*f, err)
-	return err
+	return finding{err}
 }
+
+// finding is one thing that is wrong.
+type finding struct{ err *fault.Error }
+
+// hint says what to do about it.
+func (f finding) hint(format string, args ...any) { _ = f.err.WithHint(format, args...) } // it returns what it changes
 
 var (
 	// clusterName is what Kubernetes takes as the value of a label: Istio puts the cluster's name into one.
@@ -151,7 +157,7 @@ func (f *findings) agentForm(set *pki.ConnectorSettings) {
 func (f *findings) standing(c *pki.Connector, s *Subject, now time.Time) {
 	p := s.Profile
 	if p.State != pki.Active {
-		f.add("/profile", "profile %q is %s, so it issues nothing", p.Name, p.State).WithHint("certloom profile activate %s", p.Name)
+		f.add("/profile", "profile %q is %s, so it issues nothing", p.Name, p.State).hint("certloom profile activate %s", p.Name)
 	}
 	if ca := s.IssuingCA; ca == nil || ca.State != pki.Active {
 		name := string(p.IssuingCA)
@@ -159,14 +165,14 @@ func (f *findings) standing(c *pki.Connector, s *Subject, now time.Time) {
 		if ca != nil {
 			name, state = ca.Name, string(ca.State)
 		}
-		f.add("/profile", "issuing CA %q of profile %q is %s, so the profile issues nothing", name, p.Name, state).WithHint("certloom ca activate %s", name)
+		f.add("/profile", "issuing CA %q of profile %q is %s, so the profile issues nothing", name, p.Name, state).hint("certloom ca activate %s", name)
 	}
 	if s.Credential != nil && !s.Credential.Usable(now) {
 		f.add("/credential", "credential %q of profile %q is revoked or has expired", s.Credential.Name, p.Name).
-			WithHint("take another name: certloom connector istio --credential NAME makes the credential")
+			hint("take another name: certloom connector istio --credential NAME makes the credential")
 	}
 	if c.Mode == pki.ModeAgent && s.AgentURL == "" {
-		f.add("/mode", "mode agent needs the listener for agents, which this server has switched off").WithHint("set listen.agent in the server's settings")
+		f.add("/mode", "mode agent needs the listener for agents, which this server has switched off").hint("set listen.agent in the server's settings")
 	}
 }
 
@@ -182,7 +188,7 @@ func (f *findings) method(c *pki.Connector, s *Subject) {
 		f.add("/profile", "profile %q is of template %s; a mesh needs one of template %s", p.Name, p.Template, pki.PrivateMTLS)
 	case p.Method != want:
 		f.add("/mode", "mode %s needs a profile with enrollment method %s; profile %q has %s", c.Mode, want, p.Name, p.Method).
-			WithHint("choose the other mode, or another profile: certloom profile list")
+			hint("choose the other mode, or another profile: certloom profile list")
 	}
 	for _, use := range []string{"serverAuth", "clientAuth"} {
 		if !slices.Contains(p.Rules.ExtKeyUsage, use) {
@@ -208,7 +214,7 @@ func (f *findings) names(c *pki.Connector, s *Subject) {
 	}
 	istiod := IstiodID(c)
 	if reason := policy.CheckSPIFFEID(p, credential, istiod); reason != "" {
-		f.add("/profile", "istiod's SPIFFE ID %s %s", istiod, reason).WithHint("certloom profile update %s --allow-namespace %s", p.Name, set.IstioNamespace)
+		f.add("/profile", "istiod's SPIFFE ID %s %s", istiod, reason).hint("certloom profile update %s --allow-namespace %s", p.Name, set.IstioNamespace)
 	}
 	if p.Method != pki.MTLSOverACME && p.Method != pki.Agent {
 		return
@@ -217,7 +223,7 @@ func (f *findings) names(c *pki.Connector, s *Subject) {
 		err := policy.CheckIdentifiers(p, credential, []pki.Identifier{{Type: pki.DNS, Value: name}})
 		if err != nil {
 			f.add("/profile", "%s, which the mesh serves TLS under: %s", name, fault.From(err).Public).
-				WithHint("certloom profile update %s --allow-dns '**.svc' --allow-dns '**.svc.cluster.local'", p.Name)
+				hint("certloom profile update %s --allow-dns '**.svc' --allow-dns '**.svc.cluster.local'", p.Name)
 		}
 	}
 }

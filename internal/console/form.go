@@ -25,7 +25,7 @@ type form struct {
 func (v *visit) newForm(initial url.Values) *form {
 	f := &form{Key: v.newKey(), visit: v, values: initial, errors: make(map[string]string), shown: make(map[string]bool)}
 	if v.r.Method == http.MethodPost {
-		f.values = v.r.PostForm
+		f.values = v.r.PostForm //nolint:forbidigo // fields of the form, not the function
 		if sent := v.value(formKey); sent != "" {
 			f.Key = sent // it failed: sent again, it is the same form
 		}

@@ -261,8 +261,10 @@ func (v *visit) showTokenForm(f *form) error {
 		name, f.choice("radio", "/role", "setting.role", v.roles("admin", "operator", "auditor", "namespace-viewer", "requester")),
 		f.choice("select", "/profile", "setting.profile", under), sees,
 		f.choice("select", "/expiresAt", "credential.expires", []option{
-			{Value: "30d", Label: v.span(30 * 24 * time.Hour)}, {Value: "90d", Label: v.span(90 * 24 * time.Hour)},
-			{Value: "365d", Label: v.span(365 * 24 * time.Hour)}, {Value: "", Label: v.text("credential.never")},
+			{Value: "30d", Label: v.span(30 * 24 * time.Hour)},
+			{Value: "90d", Label: v.span(90 * 24 * time.Hour)},
+			{Value: "365d", Label: v.span(365 * 24 * time.Hour)},
+			{Value: "", Label: v.text("credential.never")},
 		}),
 	}})
 }

@@ -135,7 +135,7 @@ func (v *visit) ctx() context.Context { return v.r.Context() }
 func (v *visit) by() audit.By { return v.who.By() }
 
 // value returns a field of the form that was sent, "" when there is none.
-func (v *visit) value(name string) string { return v.r.PostForm.Get(name) }
+func (v *visit) value(name string) string { return v.r.PostForm.Get(name) } //nolint:forbidigo // fields of the form, not the function
 
 // query returns a parameter of the address.
 func (v *visit) query(name string) string { return v.r.URL.Query().Get(name) }
