@@ -20,7 +20,7 @@ func (s *Server) compressed(c *requestContext, body []byte) ([]byte, error) {
 	if tagged || c.Operation().Method != http.MethodGet || c.status != http.StatusOK {
 		return nil, nil
 	}
-	c.base.AppendHeader("Vary", "Accept-Encoding")
+	c.AppendHeader("Vary", "Accept-Encoding")
 	if len(body) < compressFrom || !readsGzip(c.Header("Accept-Encoding")) {
 		return nil, nil
 	}

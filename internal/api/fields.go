@@ -80,7 +80,7 @@ func (s *Server) choose(ctx huma.Context, next func(huma.Context)) {
 	}
 	held := heldOf(ctx)
 	held.fields, held.asked = selection, query
-	query = url.Values(maps.Clone(query))
+	query = maps.Clone(query)
 	query.Del(fieldsParameter)
 	address := *request.URL
 	address.RawQuery = query.Encode()

@@ -124,11 +124,11 @@ func (s *Server) send(c *requestContext) {
 	case err != nil:
 		s.config.Logger.WarnContext(c.Context(), "answer not compressed", telemetry.KeyError, err)
 	case small != nil:
-		c.base.SetHeader("Content-Encoding", "gzip")
+		c.SetHeader("Content-Encoding", "gzip")
 		body = small
 	}
 	if len(body) > 0 {
-		c.base.SetHeader("Content-Length", strconv.Itoa(len(body)))
+		c.SetHeader("Content-Length", strconv.Itoa(len(body)))
 	}
 	c.base.SetStatus(c.status)
 	if _, err := c.base.BodyWriter().Write(body); err != nil {

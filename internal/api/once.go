@@ -220,7 +220,7 @@ func (s *Server) settle(ctx context.Context, claim pki.Once, answer *keptAnswer)
 
 func (s *Server) keep(ctx context.Context, claim pki.Once, answer *keptAnswer) error {
 	if answer == nil {
-		return s.config.Store.ReleaseOnce(ctx, claim) //nolint:wrapcheck // it says what failed
+		return s.config.Store.ReleaseOnce(ctx, claim)
 	}
 	raw, err := json.Marshal(answer)
 	if err != nil {
@@ -229,5 +229,5 @@ func (s *Server) keep(ctx context.Context, claim pki.Once, answer *keptAnswer) e
 	if claim.Answer, err = s.config.Vault.Seal(oncePurpose, hex.EncodeToString(claim.ID[:]), raw); err != nil {
 		return fmt.Errorf("seal answer: %w", err)
 	}
-	return s.config.Store.AnswerOnce(ctx, claim) //nolint:wrapcheck // it says what failed
+	return s.config.Store.AnswerOnce(ctx, claim)
 }

@@ -76,7 +76,7 @@ func TestRolesPage(t *testing.T) {
 	}
 	want := tableOf(describe(t, apitest.New(t)))
 	if *update {
-		if err := os.WriteFile(rolesPage, []byte(before+begin+want+end+after), 0o644); err != nil { //nolint:gosec // a document
+		if err := os.WriteFile(rolesPage, []byte(before+begin+want+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

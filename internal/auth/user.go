@@ -160,7 +160,7 @@ func (a *Authenticator) Users(ctx context.Context) ([]pki.User, error) {
 
 // User returns one person, or NotFound.
 func (a *Authenticator) User(ctx context.Context, name string) (*pki.User, error) {
-	return a.config.Store.User(ctx, name) //nolint:wrapcheck // the store says which user
+	return a.config.Store.User(ctx, name)
 }
 
 // userChanges lists what is different, without secrets.

@@ -177,7 +177,7 @@ func (f *connectorToBe) write(made *apiv1.NewConnector) error {
 	if f.out == "" {
 		return nil
 	}
-	if err := os.MkdirAll(f.out, folderMode); err != nil { //nolint:gosec // what is secret in it has a mode of its own
+	if err := os.MkdirAll(f.out, folderMode); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
 	for i := range made.Files {

@@ -96,14 +96,13 @@ func PackChart(chart fs.FS, name string) ([]byte, error) {
 			return err
 		}
 		raw, err := fs.ReadFile(chart, file)
-		if err != nil {
-			return err
+		if err == nil {
+			err = archive.WriteHeader(&tar.Header{Name: path.Join(name, file), Mode: 0o644, Size: int64(len(raw))})
 		}
-		if err := archive.WriteHeader(&tar.Header{Name: path.Join(name, file), Mode: 0o644, Size: int64(len(raw))}); err != nil {
-			return err
+		if err == nil {
+			_, err = archive.Write(raw)
 		}
-		_, err = archive.Write(raw)
-		return err
+		return err //nolint:wrapcheck // said below, with the chart's name
 	})
 	if err == nil {
 		err = archive.Close()

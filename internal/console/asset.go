@@ -31,22 +31,15 @@ func loadAssets() (*assets, error) {
 		}
 		raw, err := files.ReadFile(name)
 		if err != nil {
-			return err
+			return fmt.Errorf("read: %w", err)
 		}
-		var zipped bytes.Buffer
-		writer, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
+		zipped, err := compressed(raw)
 		if err != nil {
-			return err
-		}
-		if _, err := writer.Write(raw); err != nil {
-			return err
-		}
-		if err := writer.Close(); err != nil {
-			return err
+			return fmt.Errorf("compress %s: %w", name, err)
 		}
 		sum := sha256.Sum256(raw)
 		a.files[strings.TrimPrefix(name, "static/")] = asset{
-			kind: kindOf(name), hash: hex.EncodeToString(sum[:6]), raw: raw, zipped: zipped.Bytes(),
+			kind: kindOf(name), hash: hex.EncodeToString(sum[:6]), raw: raw, zipped: zipped,
 		}
 		return nil
 	})
@@ -54,6 +47,18 @@ func loadAssets() (*assets, error) {
 		return nil, fmt.Errorf("read static files: %w", err)
 	}
 	return a, nil
+}
+
+func compressed(raw []byte) ([]byte, error) {
+	var out bytes.Buffer
+	writer, err := gzip.NewWriterLevel(&out, gzip.BestCompression)
+	if err == nil {
+		_, err = writer.Write(raw)
+	}
+	if err == nil {
+		err = writer.Close()
+	}
+	return out.Bytes(), err
 }
 
 func kindOf(name string) string {

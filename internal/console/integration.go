@@ -106,7 +106,8 @@ func (v *visit) showIstioForm(f *form) error {
 	credential.Placeholder = "prod-eu"
 	profile.Required, name.Required, credential.Required = true, true, true
 	mode := f.choice("select", "/mode", "connector.mode", []option{
-		{Value: "", Label: v.text("connector.mode.auto")}, {Value: "cert-manager", Label: v.text("connector.mode.cert-manager")},
+		{Value: "", Label: v.text("connector.mode.auto")},
+		{Value: "cert-manager", Label: v.text("connector.mode.cert-manager")},
 		{Value: "agent", Label: v.text("connector.mode.agent")},
 	})
 	plane := f.choice("select", "/dataplane", "connector.dataplane", []option{
@@ -207,9 +208,12 @@ func (c *Console) connector(v *visit) error {
 		view.Progress = append(view.Progress, step)
 	}
 	for _, f := range []fact{
-		{v.text("connector.credential"), known.Credential + " · " + known.KeyID}, {v.text("connector.trustDomain"), known.TrustDomain},
-		{v.text("connector.istioNamespace"), known.IstioNamespace}, {v.text("connector.dataplane"), v.text("connector.dataplane." + known.Dataplane)},
-		{v.text("connector.issuerName"), known.IssuerName}, {v.text("connector.agentImage"), known.AgentImage},
+		{v.text("connector.credential"), known.Credential + " · " + known.KeyID},
+		{v.text("connector.trustDomain"), known.TrustDomain},
+		{v.text("connector.istioNamespace"), known.IstioNamespace},
+		{v.text("connector.dataplane"), v.text("connector.dataplane." + known.Dataplane)},
+		{v.text("connector.issuerName"), known.IssuerName},
+		{v.text("connector.agentImage"), known.AgentImage},
 		{v.text("connector.certificates"), strconv.FormatInt(known.Certificates, 10)},
 		{v.text("connector.made"), known.CreatedAt.UTC().Format(time.DateTime) + " UTC " + known.CreatedBy},
 	} {

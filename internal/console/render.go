@@ -130,8 +130,8 @@ func navEntries() []struct {
 func (v *visit) navigation() []navGroup {
 	needs := make(map[string]auth.Access)
 	for _, r := range v.console.routes() {
-		if path, ok := strings.CutPrefix(r.pattern, "GET "); ok {
-			needs[strings.TrimSuffix(path, "{$}")] = r.access
+		if page, ok := strings.CutPrefix(r.pattern, "GET "); ok {
+			needs[strings.TrimSuffix(page, "{$}")] = r.access
 		}
 	}
 	var groups []navGroup
