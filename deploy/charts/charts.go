@@ -10,4 +10,6 @@ import (
 var files embed.FS
 
 // Agent is the chart of certloom-agent.
-func Agent() (fs.FS, error) { return fs.Sub(files, "certloom-agent") //nolint:wrapcheck // it names the folder
+func Agent() (fs.FS, error) {
+	return fs.Sub(files, "certloom-agent") //nolint:wrapcheck // it names the folder
+}
