@@ -52,10 +52,12 @@ func (tab *Tab) listen(event any) {
 	defer tab.mu.Unlock()
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
-		tab.requests[e.RequestID] = e.Request.Method + " " + e.Request.URL
+		if e.Type != network.ResourceTypeOther { // the icon, of whose end the browser does not always tell
+			tab.requests[e.RequestID] = e.Request.Method + " " + e.Request.URL
+		}
 	case *network.EventResponseReceived:
 		if e.Response.Status >= 400 && !tab.expected[e.Response.Status] {
-			tab.trouble("%s was answered with %d", tab.requests[e.RequestID], e.Response.Status)
+			tab.trouble("%s was answered with %d", e.Response.URL, e.Response.Status)
 		}
 	case *network.EventLoadingFinished:
 		tab.received += e.EncodedDataLength
