@@ -45,6 +45,16 @@ func (e *Estate) Pages() []Page {
 		{Name: "authority-suspend", Path: "/authorities/mesh-2/suspend"},
 		{Name: "audit", Path: "/audit", Main: true},
 		{Name: "audit-found", Path: "/audit?action=certificate.*"},
+		{Name: "connectors", Path: "/integrations/connectors", Main: true},
+		{Name: "connector-add", Path: "/integrations/connectors/add", Main: true},
+		{Name: "connector-istio", Path: "/integrations/connectors/add/istio", Main: true},
+		{Name: "users", Path: "/settings/users", Main: true},
+		{Name: "user-new", Path: "/settings/users/new"},
+		{Name: "user", Path: "/settings/users/admin"},
+		{Name: "tokens", Path: "/settings/tokens"},
+		{Name: "token-new", Path: "/settings/tokens/new"},
+		{Name: "sessions", Path: "/settings/sessions"},
+		{Name: "account", Path: "/settings/account", Main: true},
 		{Name: "nowhere", Path: "/nowhere"},
 	}
 }
