@@ -131,7 +131,7 @@ func registeredTypes(t *testing.T, s *suite) {
 	statuses := map[string][]int{
 		"accountDoesNotExist": {400}, "alreadyRevoked": {400}, "badCSR": {400}, "badNonce": {400}, "badPublicKey": {400}, "badRevocationReason": {400},
 		"badSignatureAlgorithm": {400}, "caa": {403}, "compound": {400, 403}, "connection": {400}, "dns": {400}, "externalAccountRequired": {403},
-		"incorrectResponse": {400}, "invalidContact": {400}, "malformed": {400, 404, 405, 409, 413, 415}, "orderNotReady": {403}, "rateLimited": {429},
+		"incorrectResponse": {400}, "invalidContact": {400}, "malformed": {400, 404, 405, 409, 412, 413, 415}, "orderNotReady": {403}, "rateLimited": {429},
 		"rejectedIdentifier": {400, 403}, "serverInternal": {500, 503}, "tls": {400}, "unauthorized": {401, 403}, "unsupportedContact": {400},
 		"unsupportedIdentifier": {400}, "userActionRequired": {403}, "alreadyReplaced": {409}, "invalidProfile": {400},
 	}

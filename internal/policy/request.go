@@ -195,7 +195,7 @@ func without(names, others []string) []string {
 // acceptSPIFFE judges the CSR's URIs and sets the SPIFFE ID.
 func acceptSPIFFE(p *pki.Profile, c *pki.Credential, order []pki.Identifier, r *csr.Request, accepted *Accepted, t *trail) error {
 	uri, err := onlyURI(p, order, r)
-	if err != nil || uri == "" {
+	if err != nil || len(r.Names.URIs) == 0 { // one that is empty is one
 		return t.last(RuleSPIFFE, uri, err)
 	}
 	id, err := pki.ParseSPIFFEID(uri)
@@ -215,7 +215,7 @@ func acceptSPIFFE(p *pki.Profile, c *pki.Credential, order []pki.Identifier, r *
 	})
 }
 
-// onlyURI returns the CSR's URI, "" when there is none and none is needed.
+// onlyURI returns the CSR's only URI; no error and "" as well when there is none and none is needed.
 func onlyURI(p *pki.Profile, order []pki.Identifier, r *csr.Request) (string, error) {
 	switch uris := r.Names.URIs; {
 	case len(uris) == 0 && len(order) == 0:

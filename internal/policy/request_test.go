@@ -152,6 +152,7 @@ func TestCheckRequestRefuses(t *testing.T) {
 		"spiffe/https":           {mesh, credential(nil), nil, request("", uris("https://cluster.local/ns/a/sa/b")), fault.BadCSR, "spiffe://"},
 		"spiffe/trailing-slash":  {mesh, credential(nil), nil, request("", uris(workload+"/")), fault.BadCSR, "empty segment"},
 
+		"spiffe/empty":         {mesh, credential(nil), nil, request("", uris("")), fault.BadCSR, `SPIFFE ID "" does not begin`},
 		"intermediate/no-cn":   {ca, nil, nil, request("", pki.Names{}), fault.BadCSR, "no common name"},
 		"intermediate/long-cn": {ca, nil, nil, request(strings.Repeat("a", 65), pki.Names{}), fault.BadCSR, "65 characters"},
 		"intermediate/dns":     {ca, nil, nil, request("x", dns("a.example")), fault.BadCSR, "common name only"},
