@@ -25,13 +25,12 @@ var files embed.FS
 
 // Sessions lets people in. It is safe for concurrent use.
 type Sessions interface {
-	// SignIn exchanges a password for the secret of a session and the time at which that ends. Code is that of a second
-	// factor; empty when none was asked for yet.
-	SignIn(ctx context.Context, name, password, code string, by audit.By) (secret string, ends time.Time, err error)
+	// SignIn exchanges a password for the secret of a session.
+	SignIn(ctx context.Context, name, password string, by audit.By) (secret string, session *pki.Session, err error)
 	// Session returns whose session it is, now. Unauthenticated for one that is unknown, ended or expired.
 	Session(ctx context.Context, secret string) (*auth.Principal, error)
-	// EndSession ends the principal's session.
-	EndSession(ctx context.Context, who *auth.Principal) error
+	// EndSession ends a user's session.
+	EndSession(ctx context.Context, id pki.SessionID, user string, by audit.By) error
 	// RefuseForeign records that a form came from another site, and returns the refusal.
 	RefuseForeign(ctx context.Context, by audit.By, refused *fault.Error) error
 }

@@ -1,7 +1,6 @@
 package console_test
 
 import (
-	"context"
 	"crypto/rand"
 	"net/http"
 	"net/http/httptest"
@@ -9,12 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/certloom/certloom/internal/audit"
-	"github.com/certloom/certloom/internal/auth"
 	"github.com/certloom/certloom/internal/console"
-	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/test/apitest"
 )
@@ -25,29 +20,6 @@ type lab struct {
 	handler http.Handler
 	cookies map[string]string
 	lang    string
-}
-
-// sessions are the console's sessions.
-type sessions struct{ auth *auth.Authenticator }
-
-func (s sessions) SignIn(ctx context.Context, name, password, _ string, by audit.By) (string, time.Time, error) {
-	secret, session, err := s.auth.SignIn(ctx, name, password, by)
-	if err != nil {
-		return "", time.Time{}, err
-	}
-	return secret, session.ExpiresAt, nil
-}
-
-func (s sessions) Session(ctx context.Context, secret string) (*auth.Principal, error) {
-	return s.auth.Session(ctx, secret)
-}
-
-func (s sessions) EndSession(ctx context.Context, who *auth.Principal) error {
-	return s.auth.EndSession(ctx, who.SessionID, who.User, who.By())
-}
-
-func (s sessions) RefuseForeign(ctx context.Context, by audit.By, refused *fault.Error) error {
-	return s.auth.RefuseForeign(ctx, by, refused)
 }
 
 // newLab starts a console that nobody has signed in to.
@@ -61,7 +33,7 @@ func newLab(t *testing.T) *lab {
 func (l *lab) register(t *testing.T, cas func() []*pki.CA) http.Handler {
 	t.Helper()
 	pages, err := console.New(console.Config{
-		BaseURL: l.BaseURL, Version: "v1<2", API: l.Server.Config.Handler, Sessions: sessions{l.Auth},
+		BaseURL: l.BaseURL, Version: "v1<2", API: l.Server.Config.Handler, Sessions: l.Auth,
 		CAs: cas, Now: l.Clock.Now, Random: rand.Reader,
 	})
 	if err != nil {

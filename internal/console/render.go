@@ -121,7 +121,6 @@ func navEntries() []struct {
 			{"nav.users", "users", "/settings/users"},
 			{"nav.tokens", "api", "/settings/tokens"},
 			{"nav.sessions", "device-laptop", "/settings/sessions"},
-			{"nav.signin", "shield-lock", "/settings/sign-in"},
 		}},
 	}
 }

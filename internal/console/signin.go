@@ -15,7 +15,6 @@ type signInView struct {
 	Next      string // where to go afterwards
 	User      field
 	Password  field
-	Code      *field // of the second factor, once it is asked for
 	Problem   string
 	Provider  string // what people call it; "" when there is none
 	Elsewhere string // where to sign in at the provider
@@ -46,7 +45,7 @@ func (v *visit) showSignIn(status int, problem string) error {
 // signIn starts a session. What the API's package says of a refusal is said here, and no more: a wrong name and a wrong
 // password look alike.
 func (c *Console) signIn(v *visit) error {
-	secret, ends, err := c.config.Sessions.SignIn(v.ctx(), v.value("user"), v.value("password"), v.value("code"), v.by())
+	secret, session, err := c.config.Sessions.SignIn(v.ctx(), v.value("user"), v.value("password"), v.by())
 	switch {
 	case fault.Is(err, fault.Unauthenticated):
 		return v.showSignIn(http.StatusUnauthorized, v.text("signin.wrong"))
@@ -55,7 +54,7 @@ func (c *Console) signIn(v *visit) error {
 	case err != nil:
 		return err
 	}
-	v.startSession(secret, ends)
+	v.startSession(secret, session.ExpiresAt)
 	http.Redirect(v.w, v.r, local(v.value("next")), http.StatusSeeOther)
 	return nil
 }
@@ -66,7 +65,7 @@ func (v *visit) startSession(secret string, ends time.Time) {
 }
 
 func (c *Console) signOut(v *visit) error {
-	if err := c.config.Sessions.EndSession(v.ctx(), v.who); err != nil {
+	if err := c.config.Sessions.EndSession(v.ctx(), v.who.SessionID, v.who.User, v.by()); err != nil {
 		return err
 	}
 	v.setCookie(sessionCookie, "", -1)

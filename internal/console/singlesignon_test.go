@@ -35,8 +35,11 @@ func (p *provider) SignIn(ctx context.Context, cookie string, answer url.Values,
 	if cookie != "begun" || answer.Get("code") != "good" || by.Client.Address != "192.0.2.7" {
 		return "", time.Time{}, "", fault.Wrap(errors.New("secret detail"), fault.Unauthenticated, "begin again")
 	}
-	secret, ends, err := sessions{p.l.Auth}.SignIn(ctx, "admin", p.l.Password, "", by)
-	return secret, ends, answer.Get("next"), err
+	secret, session, err := p.l.Auth.SignIn(ctx, "admin", p.l.Password, by)
+	if err != nil {
+		return "", time.Time{}, "", err
+	}
+	return secret, session.ExpiresAt, answer.Get("next"), nil
 }
 
 func newProviderLab(t *testing.T) (*lab, *provider) {
@@ -44,7 +47,7 @@ func newProviderLab(t *testing.T) (*lab, *provider) {
 	l := newLab(t)
 	p := &provider{l: l}
 	pages, err := console.New(console.Config{
-		BaseURL: l.BaseURL, API: l.Server.Config.Handler, Sessions: sessions{l.Auth}, SingleSignOn: p,
+		BaseURL: l.BaseURL, API: l.Server.Config.Handler, Sessions: l.Auth, SingleSignOn: p,
 		CAs: func() []*pki.CA { return nil }, Now: l.Clock.Now, Random: rand.Reader,
 	})
 	if err != nil {

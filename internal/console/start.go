@@ -51,20 +51,11 @@ func (v *visit) startCA(ca *pki.CA) (caView, bool) {
 	sum := sha256.Sum256(ca.Certificate)
 	entry := caView{
 		Name: ca.Name, Kind: v.text("common.kind." + string(ca.Kind)), Subject: certificate.Subject.String(),
-		Expires: v.stamp(certificate.NotAfter), Fingerprint: colons(sum[:]),
+		Expires: v.stamp(certificate.NotAfter), Fingerprint: pairs(hex.EncodeToString(sum[:])),
 		PEM: "/ca/" + string(ca.ID) + ".pem", CER: "/ca/" + string(ca.ID) + ".cer", CRL: "/crl/" + string(ca.ID) + ".crl",
 	}
 	if ca.State != pki.Active {
 		entry.State = v.text("common.state." + string(ca.State))
 	}
 	return entry, true
-}
-
-// colons writes a fingerprint as browsers and openssl do.
-func colons(sum []byte) string {
-	parts := make([]string, len(sum))
-	for i, b := range sum {
-		parts[i] = strings.ToUpper(hex.EncodeToString([]byte{b}))
-	}
-	return strings.Join(parts, ":")
 }

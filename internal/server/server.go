@@ -179,7 +179,7 @@ func (s *Server) public(ring *seal.Ring, acmeHandler http.Handler, checks []chec
 		return nil, err
 	}
 	pages, err := console.New(console.Config{
-		BaseURL: p.baseURL(), Version: p.Version, API: rest.Handler(), Sessions: sessions{p.Auth}, SingleSignOn: signOn, CAs: p.cas,
+		BaseURL: p.baseURL(), Version: p.Version, API: rest.Handler(), Sessions: p.Auth, SingleSignOn: signOn, CAs: p.cas,
 		Now: p.Now, Random: p.Random, Logger: p.Logger,
 	})
 	if err != nil {

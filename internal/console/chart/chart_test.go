@@ -76,8 +76,6 @@ func pictures() map[string]picture {
 		"bar":              chart.Bar{Text: "5 hours <left>", Share: 0.42, Tone: chart.OK, Mark: 0.33},
 		"bar-over":         chart.Bar{Share: 1.7},
 		"bar-none":         chart.Bar{Text: "nothing left", Share: -1},
-		"spark":            chart.Spark{Label: label("s1"), Counts: ramp(12)},
-		"spark-empty":      chart.Spark{Label: label("s2"), Counts: make([]int64, 12)},
 		"hierarchy":        chart.Hierarchy{Label: label("t1"), Roots: tree},
 		"hierarchy-single": chart.Hierarchy{Label: label("t2"), Roots: []chart.Node{{Name: "alone"}}},
 		"hierarchy-none":   chart.Hierarchy{Label: label("t3")},

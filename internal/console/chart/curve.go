@@ -2,7 +2,6 @@ package chart
 
 import (
 	"html/template"
-	"math"
 	"strings"
 	"time"
 )
@@ -104,30 +103,4 @@ func (c Curve) notes(d *drawing, base float64) {
 		d.put(`<rect class="strip" x="%s" y="0" width="%s" height="%s"><title>%s</title></rect>`,
 			percent(step*float64(i)), percent(step), px(base), said)
 	}
-}
-
-// Spark is a small curve without axes.
-type Spark struct {
-	Label
-	Counts []int64
-	Tone   Tone
-}
-
-const sparkHeight = 28
-
-// Draw returns the picture: 28 pixels high, as wide as its place.
-func (s Spark) Draw() template.HTML {
-	var d drawing
-	d.put(`<svg class="chart chart-spark %s" role="img" width="100%%" height="%d" viewBox="0 0 100 %d" preserveAspectRatio="none"`,
-		s.Tone, sparkHeight, sparkHeight)
-	d.name(s.Label)
-	most := peak(s.Counts)
-	if most == 0 {
-		d.put(`<path class="axis" d="M0 %d L100 %d" vector-effect="non-scaling-stroke"/>`, sparkHeight-1, sparkHeight-1)
-		return d.close()
-	}
-	line := path(s.Counts, int64(math.Ceil(float64(most)*sparkHeight/(sparkHeight-2))), sparkHeight-1)
-	d.put(`<path class="area" d="M0 %d %s L100 %d Z"/>`, sparkHeight-1, strings.Replace(line, "M", "L", 1), sparkHeight-1)
-	d.put(`<path class="line" d="%s" vector-effect="non-scaling-stroke"/>`, line)
-	return d.close()
 }

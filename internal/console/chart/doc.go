@@ -6,7 +6,6 @@
 //	Histogram  a bar for each of some classes: identities by the time that they have left
 //	Parts      one bar cut into parts that add up to a whole: identities by status
 //	Bar        how much of something is there, or left, with a mark: the time that a certificate has left
-//	Spark      a small curve without axes, for the cell of a table
 //	Hierarchy  boxes and lines from above to below: certificate authorities
 //	Timeline   spans below each other on one axis of time: the certificates of an identity
 //	Table      not a picture: the same numbers for who wants to read them, below it
