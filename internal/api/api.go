@@ -35,6 +35,7 @@ type Inventory interface {
 	VisibleCertificate(ctx context.Context, serial pki.Serial, sees []string) (*pki.Certificate, error)
 	Certificates(ctx context.Context, filter pki.CertificateFilter, now time.Time) ([]pki.Certificate, error)
 	VisibleIdentity(ctx context.Context, name string, sees []string) (*pki.Identity, error)
+	RolledUp(ctx context.Context, identity string) (*pki.RollUp, error)
 	Identities(ctx context.Context, filter pki.IdentityFilter, now time.Time) ([]pki.Identity, error)
 }
 
@@ -49,6 +50,7 @@ type Database interface {
 	Ping(ctx context.Context) error
 	Dialect() string
 	Stats(ctx context.Context) (pki.Stats, error)
+	Space(ctx context.Context) (pki.Space, error)
 	Credentials(ctx context.Context) ([]pki.Credential, error)
 }
 

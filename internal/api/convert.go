@@ -50,6 +50,7 @@ func wireRules(r *pki.ProfileRules) apiv1.Rules {
 		KeyUsage:    texts(r.KeyUsage),
 		ExtKeyUsage: texts(r.ExtKeyUsage),
 		IncludeRoot: r.IncludeRoot,
+		Retention:   r.Retention.String(),
 	}
 	if r.Challenges != nil {
 		rules.Challenges = &apiv1.Challenges{Types: texts(r.Challenges.Types), Networks: prefixTexts(r.Challenges.Networks)}
@@ -125,6 +126,9 @@ func (f *findings) rules(r *apiv1.Rules) pki.ProfileRules {
 		KeyUsage:    r.KeyUsage,
 		ExtKeyUsage: r.ExtKeyUsage,
 		IncludeRoot: r.IncludeRoot,
+	}
+	if r.Retention != "" {
+		rules.Retention = f.duration(at+"/retention", r.Retention)
 	}
 	for _, key := range r.Keys {
 		rules.Keys = append(rules.Keys, pki.KeyAlgorithm(key))

@@ -96,5 +96,18 @@ func (s *Server) getIdentity(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	return answer(wireIdentity(s.config.Catalog.Snapshot(), identity, s.config.Now())), nil
+	out := wireIdentity(s.config.Catalog.Snapshot(), identity, s.config.Now())
+	sum, err := s.config.Store.RolledUp(ctx, identity.Name)
+	if err != nil {
+		return nil, err
+	}
+	if sum != nil {
+		out.RolledUp = &apiv1.RollUp{
+			Certificates: sum.Certificates, FirstIssuedAt: utc(sum.FirstIssuedAt), LastIssuedAt: utc(sum.LastIssuedAt), Algorithms: map[string]int64{},
+		}
+		for algorithm, n := range sum.Algorithms {
+			out.RolledUp.Algorithms[string(algorithm)] = n
+		}
+	}
+	return answer(out), nil
 }

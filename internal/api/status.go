@@ -68,6 +68,11 @@ func (s *Server) databaseStatus(ctx context.Context, out *apiv1.Status) string {
 	if err != nil {
 		return "database does not answer in time"
 	}
+	space, err := s.config.Store.Space(ctx)
+	if err != nil {
+		return "database does not answer in time"
+	}
+	out.Database.Bytes, out.Database.Free = space.Bytes, space.Free
 	out.Counts = apiv1.StatusCounts{
 		Certificates: stats.Certificates, Identities: stats.Identities, Accounts: stats.Accounts, Orders: stats.Orders, Revoked: stats.Revoked,
 	}

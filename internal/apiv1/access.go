@@ -161,6 +161,8 @@ type Status struct {
 type StatusDatabase struct {
 	Kind   string `json:"kind" doc:"sqlite or postgres."`
 	Answer string `json:"answer" doc:"How long it took to answer."`
+	Bytes  int64  `json:"bytes" doc:"Its size with its indexes."`
+	Free   int64  `json:"free" doc:"Part of bytes that deleted records have left for new ones (sqlite)."`
 }
 
 // StatusCatalog is how current the server's view of CAs, profiles and credentials is.

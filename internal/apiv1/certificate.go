@@ -153,6 +153,15 @@ type Identity struct {
 	Certificates   int64     `json:"certificates" doc:"Issued so far."`
 	FirstIssuedAt  time.Time `json:"firstIssuedAt"`
 	LastIssuedAt   time.Time `json:"lastIssuedAt"`
+	RolledUp       *RollUp   `json:"rolledUp,omitempty" doc:"Those of its certificates whose records were deleted after they had expired; when one identity is shown, not in lists."`
+}
+
+// RollUp is what is left of certificates whose records were deleted.
+type RollUp struct {
+	Certificates  int64            `json:"certificates"`
+	FirstIssuedAt time.Time        `json:"firstIssuedAt"`
+	LastIssuedAt  time.Time        `json:"lastIssuedAt"`
+	Algorithms    map[string]int64 `json:"algorithms" nullable:"false" doc:"How many had a key of each algorithm."`
 }
 
 // IdentityQuery selects identities. Members that are empty do not select.

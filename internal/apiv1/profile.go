@@ -52,6 +52,7 @@ type Rules struct {
 	KeyUsage    []string    `json:"keyUsage" required:"false" nullable:"false"`
 	ExtKeyUsage []string    `json:"extKeyUsage" required:"false" nullable:"false"`
 	IncludeRoot bool        `json:"includeRoot" required:"false" doc:"Append the root to the chain that clients get."`
+	Retention   string      `json:"retention" required:"false" doc:"How long records of certificates are kept after they have expired, such as 30d; 0s: as long as the server's settings say."`
 	Challenges  *Challenges `json:"challenges,omitempty" doc:"Validate names by ACME challenges; absent: names are pre-authorized by the EAB credential."`
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -78,6 +79,10 @@ func (a *app) identityGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			rolledUp := ""
+			if sum := i.RolledUp; sum != nil {
+				rolledUp = fmt.Sprintf("%d, issued from %s to %s", sum.Certificates, a.moment(sum.FirstIssuedAt), a.moment(sum.LastIssuedAt))
+			}
 			return a.print(i, func() error {
 				return a.fields(
 					field{"Identity", i.Name},
@@ -92,6 +97,7 @@ func (a *app) identityGet() *cobra.Command {
 					field{"Not after", a.moment(i.NotAfter)},
 					field{"Revoked", a.moment(i.RevokedAt)},
 					field{"Certificates", strconv.FormatInt(i.Certificates, 10)},
+					field{"Rolled up", rolledUp},
 					field{"First issued", a.moment(i.FirstIssuedAt)},
 					field{"Last issued", a.moment(i.LastIssuedAt)})
 			})

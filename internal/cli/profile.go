@@ -247,7 +247,8 @@ func (a *app) showProfile(p *apiv1.Profile) error {
 			field{"Key usage", strings.Join(r.KeyUsage, ", ")},
 			field{"Extended key usage", strings.Join(r.ExtKeyUsage, ", ")},
 			field{"Subject", r.Subject},
-			field{"Names at most", strconv.Itoa(r.MaxNames)})
+			field{"Names at most", strconv.Itoa(r.MaxNames)},
+			field{"Kept once expired", retention(r.Retention)})
 		if r.Challenges != nil {
 			list = append(list, field{"Challenges", strings.Join(r.Challenges.Types, ", ")},
 				field{"Validates in", strings.Join(r.Challenges.Networks, ", ")})
@@ -255,6 +256,13 @@ func (a *app) showProfile(p *apiv1.Profile) error {
 		list = append(list, field{"Version", strconv.FormatInt(p.Version, 10)}, field{"Changed", a.moment(p.UpdatedAt)})
 		return a.fields(list...)
 	})
+}
+
+func retention(keep string) string {
+	if keep == "0s" {
+		return "as the server's settings say"
+	}
+	return keep
 }
 
 func validity(v *apiv1.Validity) string {

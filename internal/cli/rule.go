@@ -89,6 +89,7 @@ type ruleFlags struct {
 	maximum    string
 	backdate   string
 	jitter     int
+	retention  string
 	keys       []string
 	maxNames   int
 	subject    string
@@ -105,6 +106,7 @@ func (f *ruleFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.validity, "validity", "", "lifetime that is granted when the client asks for none, such as 24h")
 	flags.StringVar(&f.maximum, "max-validity", "", "longest lifetime that is granted")
 	flags.StringVar(&f.backdate, "backdate", "", "how far notBefore lies in the past, for clocks that are behind")
+	flags.StringVar(&f.retention, "retention", "", "keep records of certificates this long after they have expired; 0s: as long as the server's settings say")
 	flags.IntVar(&f.jitter, "jitter", 0, "shorten lifetimes at random by up to this many percent, so that a fleet does not renew at once")
 	flags.StringArrayVar(&f.keys, "key", nil, "key algorithm that CSRs may have: ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096, ed25519; may be repeated")
 	flags.IntVar(&f.maxNames, "max-names", 0, "most names that a certificate may have")
@@ -128,6 +130,7 @@ func (f *ruleFlags) over(cmd *cobra.Command, body map[string]any) error {
 		"max-validity":      {f.maximum, []string{"validity", "max"}},
 		"backdate":          {f.backdate, []string{"validity", "backdate"}},
 		"jitter":            {f.jitter, []string{"validity", "jitterPercent"}},
+		"retention":         {f.retention, []string{"retention"}},
 		"key":               {cleared(f.keys), []string{"keys"}},
 		"max-names":         {f.maxNames, []string{"maxNames"}},
 		"subject":           {f.subject, []string{"subject"}},

@@ -22,6 +22,8 @@ const (
 	maxCRLLifetime   = 30 * 24 * time.Hour
 	minOCSPLifetime  = time.Minute
 	maxReject        = 90
+	minRetention     = 24 * time.Hour
+	maxRetention     = 100 * 365 * 24 * time.Hour
 )
 
 // findings collects what is wrong.
@@ -55,10 +57,27 @@ func (c *Config) Check() error {
 	f.acme(c.ACME)
 	f.between("revocation.crlLifetime", c.Revocation.CRLLifetime, minCRLLifetime, maxCRLLifetime)
 	f.between("revocation.ocspLifetime", c.Revocation.OCSPLifetime, minOCSPLifetime, maxCRLLifetime)
+	f.retention(c)
 	f.oidc(c.SignIn.OIDC)
 	f.oneOf("log.format", c.Log.Format, "text", "json")
 	f.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	return errors.Join(f...)
+}
+
+// retention checks that nothing is deleted that is still needed.
+func (f *findings) retention(c *Config) {
+	f.between("retention.certificates", c.Retention.Certificates, minRetention, maxRetention)
+	f.between("retention.identities", c.Retention.Identities, minRetention, maxRetention)
+	for setting, least := range map[string]Duration{
+		"acme.orderLifetime": c.ACME.OrderLifetime, "revocation.crlLifetime": c.Revocation.CRLLifetime,
+	} {
+		if c.Retention.Certificates < least {
+			f.add("retention.certificates", "%s is shorter than %s, which is %s", c.Retention.Certificates, setting, least)
+		}
+	}
+	if c.Retention.Identities < c.Retention.Certificates {
+		f.add("retention.identities", "%s is shorter than retention.certificates, which is %s", c.Retention.Identities, c.Retention.Certificates)
+	}
 }
 
 // baseURL checks an address that clients are told: https, a host, and perhaps a port.

@@ -29,6 +29,8 @@ type Config struct {
 	ACME ACME `yaml:"acme"`
 	// Revocation has the settings of CRLs and OCSP.
 	Revocation Revocation `yaml:"revocation"`
+	// Retention says how long records of what has expired are kept.
+	Retention Retention `yaml:"retention"`
 	// SignIn says how people get into the console.
 	SignIn SignIn `yaml:"signIn"`
 	// Log has the settings of the log, which goes to standard error.
@@ -115,6 +117,15 @@ type Revocation struct {
 	OCSPLifetime Duration `yaml:"ocspLifetime"`
 }
 
+// Retention says how long records of what has expired are kept. The audit log is not concerned.
+type Retention struct {
+	// Certificates is how long certificates are kept after they have expired, under profiles that say nothing else. Then they
+	// are added up in their identity. At least as long as acme.orderLifetime and revocation.crlLifetime.
+	Certificates Duration `yaml:"certificates"`
+	// Identities is how long identities are kept after their last certificate has expired.
+	Identities Duration `yaml:"identities"`
+}
+
 // SignIn says how people get into the console. Passwords of local users always work.
 type SignIn struct {
 	// OIDC lets people in whom an OpenID Connect provider knows. Without issuer it is off.
@@ -185,6 +196,7 @@ func Default() Config {
 			TLSALPN01Port: 443,
 		},
 		Revocation: Revocation{CRLLifetime: Duration(24 * time.Hour), OCSPLifetime: Duration(time.Hour)},
+		Retention:  Retention{Certificates: Duration(30 * 24 * time.Hour), Identities: Duration(365 * 24 * time.Hour)},
 		SignIn: SignIn{OIDC: OIDC{
 			Scopes: []string{"profile", "email"}, GroupsClaim: "groups", NameClaim: "preferred_username",
 		}},

@@ -208,6 +208,10 @@ func (c *Console) identity(v *visit) error {
 		expected := v.stamp(list.Items[0].RenewAt)
 		renewal = expected.Text + " UTC (" + expected.Ago + ")"
 	}
+	rolledUp := ""
+	if sum := i.RolledUp; sum != nil {
+		rolledUp = v.text("inventory.rolledUp.what", number(sum.Certificates), v.stamp(sum.FirstIssuedAt).Text, v.stamp(sum.LastIssuedAt).Text)
+	}
 	for _, f := range []fact{
 		{v.text("inventory.next"), renewal},
 		{v.text("inventory.cluster"), i.Cluster},
@@ -216,6 +220,7 @@ func (c *Console) identity(v *visit) error {
 		{v.text("inventory.serviceAccount"), i.ServiceAccount},
 		{v.text("inventory.profile"), i.Profile},
 		{v.text("inventory.issued"), number(i.Certificates)},
+		{v.text("inventory.rolledUp"), rolledUp},
 		{v.text("inventory.first"), v.stamp(i.FirstIssuedAt).Text + " UTC"},
 		{v.text("inventory.last"), v.stamp(i.LastIssuedAt).Text + " UTC"},
 	} {

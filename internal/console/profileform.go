@@ -29,7 +29,7 @@ type profileFormView struct {
 
 // Members of the API's rules that the form has, by what they are.
 func profileTexts() []string {
-	return []string{"/rules/validity/default", "/rules/validity/max", "/rules/validity/backdate", "/rules/subject"}
+	return []string{"/rules/validity/default", "/rules/validity/max", "/rules/validity/backdate", "/rules/retention", "/rules/subject"}
 }
 
 func profileLists() []string {
@@ -58,7 +58,7 @@ func rulesValues(r *apiv1.Rules) url.Values {
 		"/rules/names/spiffe/deny": lines(r.Names.SPIFFE.Deny), "/rules/names/dns/allow": lines(r.Names.DNS.Allow),
 		"/rules/names/dns/deny": lines(r.Names.DNS.Deny), "/rules/names/ip/allow": lines(r.Names.IP.Allow), "/rules/names/ip/deny": lines(r.Names.IP.Deny),
 		"/rules/keys": r.Keys, "/rules/keyUsage": r.KeyUsage, "/rules/extKeyUsage": r.ExtKeyUsage, "/rules/maxNames": {strconv.Itoa(r.MaxNames)},
-		"/rules/validity/backdate": {r.Validity.Backdate}, "/rules/validity/jitterPercent": {strconv.Itoa(r.Validity.JitterPercent)},
+		"/rules/retention": {r.Retention}, "/rules/validity/backdate": {r.Validity.Backdate}, "/rules/validity/jitterPercent": {strconv.Itoa(r.Validity.JitterPercent)},
 	}
 	if r.Challenges != nil {
 		values[challengeTypes], values[challengeNetworks] = r.Challenges.Types, lines(r.Challenges.Networks)
@@ -116,6 +116,7 @@ func (v *visit) showProfileForm(f *form, old *apiv1.Profile) error {
 	view.Lifetime = []field{
 		f.field("text", "/rules/validity/default", "profile.default"), f.field("text", "/rules/validity/max", "profile.max"),
 		f.field("text", "/rules/validity/backdate", "profile.backdate"), f.field("number", "/rules/validity/jitterPercent", "profile.jitter"),
+		f.field("text", "/rules/retention", "profile.retention"),
 	}
 	mono := func(pointer, key string, rows int) field {
 		made := f.field("textarea", pointer, key)

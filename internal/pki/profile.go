@@ -56,6 +56,8 @@ type ProfileRules struct {
 	ExtKeyUsage []string       `json:"extKeyUsage"` // serverAuth, clientAuth
 	IncludeRoot bool           `json:"includeRoot"` // append the root to the chain that clients get
 	Challenges  *Challenges    `json:"challenges,omitempty"`
+	// Retention is how long records of certificates are kept after they have expired; 0: as long as the server's settings say.
+	Retention Duration `json:"retention,omitempty"`
 }
 
 // Challenges makes a profile validate names by ACME challenges; nil means that names are pre-authorized by the EAB

@@ -139,6 +139,12 @@ func (f *findings) challenges(p *pki.Profile) {
 	}
 }
 
+// Bounds of how long records of expired certificates are kept. CRLs and orders need them for a day.
+const (
+	minRetention = pki.Duration(24 * time.Hour)
+	maxRetention = pki.Duration(10 * 365 * 24 * time.Hour)
+)
+
 // profileNames checks a profile's name rules and that they fit its template and method.
 func (f *findings) profileNames(p *pki.Profile, limits bounds) {
 	const at = "/rules/names"
@@ -146,6 +152,9 @@ func (f *findings) profileNames(p *pki.Profile, limits bounds) {
 	f.names(rules, at)
 	if p.Rules.MaxNames < 1 || p.Rules.MaxNames > maxNamesBound {
 		f.add("/rules/maxNames", "number of names %d is not within 1 and %d", p.Rules.MaxNames, maxNamesBound)
+	}
+	if keep := p.Rules.Retention; keep != 0 && (keep < minRetention || keep > maxRetention) {
+		f.add("/rules/retention", "retention %s is not within %s and %s, nor 0s", keep, minRetention, maxRetention)
 	}
 	some := len(rules.SPIFFE.Allow)+len(rules.DNS.Allow)+len(rules.IP.Allow) > 0
 	switch {

@@ -21,6 +21,7 @@ import (
 	"github.com/certloom/certloom/internal/figures"
 	"github.com/certloom/certloom/internal/issue"
 	"github.com/certloom/certloom/internal/keys"
+	"github.com/certloom/certloom/internal/retention"
 	"github.com/certloom/certloom/internal/revoke"
 	"github.com/certloom/certloom/internal/store"
 	"github.com/certloom/certloom/internal/telemetry"
@@ -49,6 +50,7 @@ type Parts struct {
 	Revoker   *revoke.Revoker
 	Auth      *auth.Authenticator
 	Figures   *figures.Keeper
+	Keeper    *retention.Keeper
 	Replica   string
 }
 
@@ -163,6 +165,9 @@ func (p *Parts) assemble(ctx context.Context, secret keys.Secret, create bool) e
 	}
 	if p.Figures, err = figures.New(figures.Config{Store: p.Store, CAs: p.cas, Now: p.Now, Logger: p.Logger, Registerer: p.Registry}); err != nil {
 		return fmt.Errorf("figures: %w", err)
+	}
+	if p.Keeper, err = p.newKeeper(); err != nil {
+		return fmt.Errorf("retention: %w", err)
 	}
 	return p.assembleAuthority()
 }

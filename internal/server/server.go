@@ -92,6 +92,7 @@ func (s *Server) addTasks(
 	s.tasks.Add("ring keys", p.keepRing(ring))
 	s.tasks.Add("nonce cleaning", p.cleanNonces)
 	s.tasks.Add("index of identities", p.indexIdentities)
+	s.tasks.Add("retention", p.keepRecords)
 	s.tasks.Add("answer cleaning", p.cleanOnce)
 	s.tasks.Add("own certificate", own.Run)
 	s.tasks.Add("acme", acmeServer.Run)
@@ -197,6 +198,8 @@ func (s *Server) public(ring *seal.Ring, acmeHandler http.Handler, checks []chec
 }
 
 func (p *Parts) baseURL() string { return strings.TrimSuffix(p.Settings.PublicURL, "/") }
+
+func (p *Parts) profiles() []*pki.Profile { return p.Catalog.Snapshot().Profiles() }
 
 func (p *Parts) cas() []*pki.CA { return p.Catalog.Snapshot().CAs() }
 

@@ -41,6 +41,10 @@ type dialect struct {
 	// certificateIDs is the query for n ($1) fresh certificate IDs. With several writers they come from a sequence;
 	// SQLite's only writer counts on from the newest row.
 	certificateIDs string
+	// space is the query for the bytes that the database takes, and for those of them that are free.
+	space string
+	// giveBack is the pragma that returns so many free pages to the file system, "" where the database sees to it.
+	giveBack string
 	// down tells that the database cannot be used now, which is no fault of the statement.
 	down func(err error) bool
 	// conflict tells that the transaction was ended in favour of another one, and that the same may succeed now.
@@ -66,6 +70,9 @@ func sqliteDialect() *dialect {
 		certificateIDs: `WITH RECURSIVE fresh (id, n) AS (
 			SELECT coalesce(max(id), 0) + 1, 1 FROM certificate UNION ALL SELECT id + 1, n + 1 FROM fresh WHERE n < $1)
 			SELECT id FROM fresh`,
+		space: `SELECT page_count * page_size, freelist_count * page_size
+			FROM pragma_page_count() CROSS JOIN pragma_page_size() CROSS JOIN pragma_freelist_count()`,
+		giveBack: `PRAGMA incremental_vacuum`,
 		down:     sqliteDown,
 		conflict: func(error) bool { return false }, // there is one writer
 		aborted:  func(*sql.Conn) bool { return false },
@@ -82,6 +89,7 @@ func postgresDialect() *dialect {
 		placeholder:    func(n int) string { return "$" + strconv.Itoa(n) },
 		typed:          func(n int, name string) string { return "$" + strconv.Itoa(n) + "::" + name },
 		certificateIDs: `SELECT nextval('certificate_id') FROM generate_series(1, $1::bigint)`,
+		space:          `SELECT pg_database_size(current_database()), CAST(0 AS BIGINT)`,
 		down:           postgresDown,
 		conflict:       postgresConflict,
 		aborted:        postgresAborted,

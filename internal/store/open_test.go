@@ -193,3 +193,23 @@ func TestRefusesToOpen(t *testing.T) {
 		}
 	}
 }
+
+func TestGiveBack(t *testing.T) {
+	t.Parallel()
+	s := storetest.OpenSQLite(t)
+	store.Run(t, s, `INSERT INTO setting (name, value) VALUES ('large', zeroblob(40 << 20))`)
+	store.Run(t, s, `DELETE FROM setting WHERE name = 'large'`)
+	large, err := s.Space(t.Context())
+	if err != nil || large.Free < 40<<20 {
+		t.Fatal(large, err)
+	}
+	for more := true; more; {
+		if more, err = s.GiveBack(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := s.Space(t.Context())
+	if err != nil || left.Bytes > large.Bytes-(20<<20) {
+		t.Errorf("%+v of %+v are left, %v", left, large, err)
+	}
+}

@@ -139,6 +139,7 @@ const checkpointPages = 4000
 func sqliteDSN(path string, cache int, more []string) string {
 	pragmas := append([]string{
 		"busy_timeout(10000)",
+		"auto_vacuum(INCREMENTAL)", // of a new file: what is deleted can be given back
 		"journal_mode(WAL)",
 		"synchronous(FULL)", // a commit is on the disk when it returns; NORMAL may lose the last ones with the power
 		"foreign_keys(1)",

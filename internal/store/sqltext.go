@@ -32,6 +32,11 @@ type statementTexts struct {
 	chains           texts
 	questions        texts
 	counters         texts
+	deleteExpired    texts
+	deleteOrders     texts
+	existing         texts
+	rollUps          texts
+	storeRollUps     texts
 }
 
 func newStatementTexts(d *dialect) *statementTexts {
@@ -47,6 +52,14 @@ func newStatementTexts(d *dialect) *statementTexts {
 		chains:           d.chainTexts(),
 		questions:        d.typedRowsText(questionHead, questionTypes(), questionTail),
 		counters:         d.rowsText(addCounter+` VALUES `, counterWidth, addCounterConflict),
+		deleteExpired: d.listText(`DELETE FROM certificate WHERE id <> (SELECT newest FROM identity WHERE identity.id = certificate.identity_id)
+			AND id IN `, ` RETURNING id, identity_id, previous, issued_at, key_algorithm, order_id, revoked_at > 0`),
+		deleteOrders: d.listText(`DELETE FROM acme_order WHERE id IN `, ""),
+		existing:     d.listText(`SELECT id FROM certificate WHERE id IN `, ""),
+		rollUps:      d.listText(`SELECT identity_id, certificates, first_issued_at, last_issued_at, algorithms FROM rollup WHERE identity_id IN `, ""),
+		storeRollUps: d.rowsText(`INSERT INTO rollup (identity_id, certificates, first_issued_at, last_issued_at, algorithms) VALUES `, rollUpWidth,
+			` ON CONFLICT (identity_id) DO UPDATE SET certificates = excluded.certificates, first_issued_at = excluded.first_issued_at,
+			last_issued_at = excluded.last_issued_at, algorithms = excluded.algorithms`),
 	}
 }
 

@@ -32,6 +32,7 @@ const (
 	KeyUserAgent = "user_agent"
 	KeyComponent = "component"
 	KeyIdentity  = "identity"
+	KeyCount     = "count"
 )
 
 // NewLogger returns a logger that writes "text" or "json" lines of at least the given level ("debug", "info",

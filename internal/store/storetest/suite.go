@@ -58,6 +58,10 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"connectors":               testConnectors,
 		"one-time downloads":       testDownloads,
 		"facts of connectors":      testConnectorFacts,
+		"rolling up":               testRollUp,
+		"chains rolled up":         testRollUpChains,
+		"identities forgotten":     testForgetIdentities,
+		"space":                    testSpace,
 	}
 	runAll(t, fresh, tests)
 	RunSearch(t, fresh)
