@@ -76,6 +76,7 @@ func access() map[string]auth.Access {
 		"list-credentials": auth.Read, "get-credential": auth.Read,
 		"list-events": auth.Read, "export-events": auth.Read,
 		"list-connectors": auth.Read, "get-connector": auth.Read, "get-connector-status": auth.Read,
+		"list-imported-certificates": auth.Read, "get-imported-certificate": auth.Read,
 		"check-policy": auth.Read, "preview-policy": auth.Read,
 
 		"list-tokens": auth.ReadAccess, "list-users": auth.ReadAccess, "get-user": auth.ReadAccess,
@@ -84,6 +85,7 @@ func access() map[string]auth.Access {
 		"suspend-profile": auth.Operate, "activate-profile": auth.Operate,
 		"create-credential": auth.Operate, "revoke-credential": auth.Operate,
 		"create-connector": auth.Operate, "delete-connector": auth.Operate,
+		"import-certificates": auth.Operate, "delete-imported-certificate": auth.Operate,
 		"revoke-certificate": auth.Operate, "revoke-certificates": auth.Operate,
 
 		"create-ca": auth.Administer, "import-ca": auth.Administer, "install-ca-certificate": auth.Administer, "update-ca-settings": auth.Administer,

@@ -83,6 +83,15 @@ type ConnectorWriter interface {
 	RecordEvent(ctx context.Context, event audit.Event) error
 }
 
+// Imports keeps certificates of other CAs. Those that name one answer NotFound.
+type Imports interface {
+	AddImported(ctx context.Context, c *pki.Imported, event audit.Event) (added bool, err error)
+	ImportedCertificates(ctx context.Context, filter pki.ImportedFilter, now time.Time) ([]pki.Imported, error)
+	ImportedCertificate(ctx context.Context, fingerprint []byte) (*pki.Imported, error)
+	DeleteImported(ctx context.Context, fingerprint []byte, event audit.Event) error
+	CertificateByFingerprint(ctx context.Context, fingerprint []byte) (*pki.Certificate, error)
+}
+
 // Store is all of them. It is safe for concurrent use.
 type Store interface {
 	Inventory
@@ -92,6 +101,7 @@ type Store interface {
 	Once
 	ConnectorReader
 	ConnectorWriter
+	Imports
 }
 
 // Config is what a Server needs.
@@ -177,6 +187,7 @@ func (s *Server) routes() {
 	s.certificateRoutes()
 	s.identityRoutes()
 	s.viewRoutes()
+	s.importedRoutes()
 	s.tokenRoutes()
 	s.userRoutes()
 	s.eventRoutes()

@@ -107,10 +107,11 @@ func (s *Server) claim(ctx huma.Context, request *http.Request, values []string)
 	if err != nil {
 		return claim, nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(request.Body, maxBody+1))
+	most := ctx.Operation().MaxBodyBytes
+	body, err := io.ReadAll(io.LimitReader(request.Body, most+1))
 	// What comes after this reads the same, and fails where this has failed.
 	request.Body = &readAgain{Reader: io.MultiReader(bytes.NewReader(body), failing{err}, request.Body), Closer: request.Body}
-	if err != nil || len(body) > maxBody {
+	if err != nil || int64(len(body)) > most {
 		return claim, nil, nil //nolint:nilerr // whoever reads the body next tells of it
 	}
 	caller := auth.PrincipalOf(ctx.Context()).By().Actor

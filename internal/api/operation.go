@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"io"
@@ -24,7 +25,7 @@ const (
 	bearerScheme = "token"
 	// accessExtension shows in the OpenAPI document what access an operation asks of its caller's role.
 	accessExtension = "x-certloom-access"
-	// maxBody bounds every body: the largest is a CA's chain or a CSR with a thousand names.
+	// maxBody bounds bodies that nothing else is said of: the largest is a CA's chain or a CSR with a thousand names.
 	maxBody = 256 << 10
 )
 
@@ -40,6 +41,8 @@ type operation struct {
 	// asIs serves from the view of the catalog as it is. Others are served from one that is current: what was made
 	// through one replica is there at once for the next request, whichever replica gets it.
 	asIs bool
+	// body bounds the body in bytes; 0: maxBody.
+	body int64
 	// produces are the media types of a success that is not JSON.
 	produces []string
 }
@@ -80,7 +83,7 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 		Summary:       op.summary,
 		Tags:          []string{op.tag},
 		DefaultStatus: op.status,
-		MaxBodyBytes:  maxBody,
+		MaxBodyBytes:  cmp.Or(op.body, maxBody),
 		Metadata:      map[string]any{accessExtension: op.access},
 		Responses:     map[string]*huma.Response{"default": s.problemResponse()},
 	}

@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/pki"
+	"github.com/certloom/certloom/internal/testca"
 	"github.com/certloom/certloom/test/apitest"
 )
 
@@ -53,6 +56,12 @@ func page(t *testing.T, w *apitest.World, path string, query url.Values) (apiv1.
 func TestEveryListHasPages(t *testing.T) {
 	t.Parallel()
 	w, _ := inventory(t)
+	for i := range 3 {
+		leaf := testca.New(t).Leaf(t, &x509.Certificate{DNSNames: []string{fmt.Sprintf("other-%d.example.com", i)}}, testca.Key(t).Public())
+		if _, err := w.Client(t, pki.RoleAdmin).ImportCertificates(t.Context(), apiv1.ImportCertificates{Data: leaf.Raw}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	paths := lists(t, w)
 	if len(paths) < 8 {
 		t.Fatalf("lists %v: there should be more", paths)

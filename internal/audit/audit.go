@@ -45,6 +45,8 @@ const (
 	AuthorizationDrop    Action = "authorization.deactivate"
 	CertificateIssue     Action = "certificate.issue"
 	CertificateRefuse    Action = "certificate.refuse"
+	CertificateImport    Action = "certificate.import" // of another CA
+	CertificateDelete    Action = "certificate.delete" // an imported one
 	CertificateRevoke    Action = "certificate.revoke"
 	RevocationRefuse     Action = "certificate.revoke-refuse"
 	ConnectorCreate      Action = "connector.create"

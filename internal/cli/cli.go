@@ -63,7 +63,7 @@ folder where it is started, or by what "certloom login" has saved.`,
 	})
 	root.Args, root.RunE, root.SuggestionsMinimumDistance = cobra.ArbitraryArgs, unknownCommand, suggestWithin
 	root.AddCommand(
-		a.caCommand(), a.profileCommand(), a.credentialCommand(), a.connectorCommand(), a.certificateCommand(), a.identityCommand(),
+		a.caCommand(), a.profileCommand(), a.credentialCommand(), a.connectorCommand(), a.certificateCommand(), a.identityCommand(), a.importedCommand(),
 		a.tokenCommand(), a.userCommand(), a.sessionCommand(), a.auditCommand(), a.statisticsCommand(), a.loginCommand(), a.doctorCommand(),
 	)
 	root.InitDefaultCompletionCmd()

@@ -311,6 +311,35 @@ func TestUserSession(t *testing.T) {
 	d.check(t)
 }
 
+func TestImportedSession(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, apitest.New(t), pki.RoleAdmin)
+	others, err := os.ReadFile(filepath.Join("testdata", "others.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.file(t, "others.pem", string(others))
+	d.file(t, "broken.pem", "-----BEGIN CERTIFICATE-----\n")
+	for _, line := range []string{
+		"imported add DIR/others.pem",
+		"imported add DIR/others.pem -o json",
+		"imported add DIR/broken.pem",
+		"imported add DIR/none.pem",
+		"imported list",
+		"imported list --expires-within 30d -o yaml",
+		"imported list --level at-risk --status expired",
+		"imported list --status gone",
+		"imported get FINGERPRINT",
+		"imported get 1234",
+		"imported get 1234567890",
+		"imported delete FINGERPRINT",
+		"imported list",
+	} {
+		d.enter(t, strings.ReplaceAll(line, "FINGERPRINT", "a0b2ab6fa5df"))
+	}
+	d.check(t)
+}
+
 func TestAuditSession(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, apitest.New(t), pki.RoleAdmin)

@@ -62,6 +62,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"chains rolled up":         testRollUpChains,
 		"identities forgotten":     testForgetIdentities,
 		"space":                    testSpace,
+		"imported certificates":    testImported,
 	}
 	runAll(t, fresh, tests)
 	RunSearch(t, fresh)
