@@ -107,13 +107,14 @@ func TestEveryOperationSaysWhoMayUseIt(t *testing.T) {
 	for path, methods := range d.Paths {
 		for method, route := range methods {
 			got[route.ID] = auth.Access(route.Access)
-			if (route.Access == "") != (len(route.Security) == 0) {
+			if (route.Access == "") != (len(route.Security) != 1 || len(route.Security[0]) == 0) {
 				t.Errorf("%s %s: access %q, but security %v", method, path, route.Access, route.Security)
 			}
 			if route.Summary == "" {
 				t.Errorf("%s %s has no summary", method, path)
 			}
-			if _, ok := route.Responses["default"].Content[apiv1.ProblemType]; !ok {
+			_, refused := route.Responses["4XX"].Content[apiv1.ProblemType]
+			if _, failed := route.Responses["5XX"].Content[apiv1.ProblemType]; !refused || !failed {
 				t.Errorf("%s %s does not document its problem documents", method, path)
 			}
 			if route.Body != nil && len(route.Body.Content) != 1 {

@@ -85,7 +85,7 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 		DefaultStatus: op.status,
 		MaxBodyBytes:  cmp.Or(op.body, maxBody),
 		Metadata:      map[string]any{accessExtension: op.access},
-		Responses:     map[string]*huma.Response{"default": s.problemResponse()},
+		Responses:     map[string]*huma.Response{"4XX": s.problemResponse("Refused"), "5XX": s.problemResponse("Not possible now")},
 	}
 	if len(op.produces) > 0 {
 		success := &huma.Response{Description: http.StatusText(http.StatusOK), Content: map[string]*huma.MediaType{}}
@@ -94,6 +94,7 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 		}
 		described.Responses["200"] = success
 	}
+	described.Security = []map[string][]string{{}} // nothing is needed
 	if op.access != "" {
 		described.Security = []map[string][]string{{bearerScheme: {}}}
 		described.Extensions = map[string]any{accessExtension: string(op.access)}
@@ -131,10 +132,10 @@ func streams[O any]() bool {
 	return ok && field.Type.Kind() == reflect.Func
 }
 
-func (s *Server) problemResponse() *huma.Response {
+func (s *Server) problemResponse(description string) *huma.Response {
 	schema := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[apiv1.Problem](), true, "Problem")
 	return &huma.Response{
-		Description: "Problem",
+		Description: description,
 		Content:     map[string]*huma.MediaType{apiv1.ProblemType: {Schema: schema}},
 	}
 }
