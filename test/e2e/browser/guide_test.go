@@ -1,15 +1,28 @@
 package browser_test
 
 import (
+	"archive/zip"
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"maps"
 	"net/url"
+	"path"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/certloom/certloom/internal/acmeclient"
 	"github.com/certloom/certloom/test/e2e/browser"
@@ -19,31 +32,49 @@ import (
 const firstIdentity = "spiffe://mesh.example/ns/orders/sa/api"
 
 // TestGuide does what the guide of mesh operators has a new user do: signs in, makes a profile from a template and a
-// credential under it, downloads the root, and hands what the page showed to an ACME client. The first certificate
-// appears in the inventory by itself.
+// credential under it, downloads the root and the package for Istio, and applies that, as it is, to a cluster with cert-manager.
+// The first certificate appears in the inventory by itself. Without scripts, an ACME client with the credential stands in for
+// the cluster, and the page is loaded again.
 func TestGuide(t *testing.T) {
-	t.Run("with scripts", func(t *testing.T) { guide(t, browser.Settings{}) })
-	t.Run("without scripts", func(t *testing.T) { guide(t, browser.Settings{NoScripts: true}) })
+	t.Run("with scripts", func(t *testing.T) {
+		cluster := testbed.StartCluster(t.Context(), t)
+		cluster.StartController(t)
+		guide(t, browser.Settings{}, func(_ *testbed.Certloom, g *guided) { applied(t, cluster, g) })
+	})
+	t.Run("without scripts", func(t *testing.T) {
+		guide(t, browser.Settings{NoScripts: true}, func(server *testbed.Certloom, g *guided) { obtain(t, server, g.credential, g.roots) })
+	})
 }
 
-func guide(t *testing.T, settings browser.Settings) {
+// guided is what the console has given to its user.
+type guided struct {
+	credential testbed.Credential
+	roots      *x509.CertPool
+	root       []byte            // PEM
+	files      map[string][]byte // of the package
+}
+
+func guide(t *testing.T, settings browser.Settings, issue func(*testbed.Certloom, *guided)) {
 	server := testbed.StartCertloom(t.Context(), t, testbed.Options{})
 	chromium := browser.StartChromium(t.Context(), t, server, settings)
 	tab := chromium.NewTab(t)
 	tab.SignIn(server.AdminUser, server.AdminPassword)
 
 	makeProfile(tab)
-	credential := makeCredential(t, tab, server)
-	root := downloadRoot(t, tab)
+	got := &guided{credential: makeCredential(t, tab, server)}
+	got.downloadRoot(t, tab)
+	got.downloadPackage(t, tab, server)
 
 	tab.Open("/inventory?q=orders")
 	if text := tab.Text("main"); strings.Contains(text, firstIdentity) {
 		t.Fatalf("the identity is there before its certificate is:\n%s", text)
 	}
+	watched := chromium.NewTab(t)
 	if !settings.NoScripts {
 		browser.Evaluate[bool](tab, "window.sameDocument = true")
+		watched.Open("/integrations/connectors/prod-eu")
 	}
-	obtain(t, server, credential, root)
+	issue(server, got)
 	if settings.NoScripts {
 		tab.Open("/inventory?q=orders")
 	}
@@ -56,6 +87,9 @@ func guide(t *testing.T, settings browser.Settings) {
 	if text := tab.Text("main"); !strings.Contains(text, "guide") {
 		t.Errorf("the identity's page does not name its profile:\n%s", text)
 	}
+	if !settings.NoScripts {
+		watched.Wait("the connector to turn green by itself", "document.querySelectorAll('#progress li.text-success').length === 4")
+	}
 }
 
 // makeProfile goes from the base templates to a profile, by what is written on the page.
@@ -66,7 +100,6 @@ func makeProfile(tab *browser.Tab) {
 	tab.Wait("the form", "location.pathname === '/policies/profiles/new'")
 	tab.Fill(`[name="/name"]`, "guide")
 	tab.Fill(`[name="/rules/names/spiffe/trustDomains"]`, "mesh.example")
-	tab.Fill(`[name="/rules/names/spiffe/allow"]`, "orders/*")
 	tab.Click(`main form[action="/policies/profiles/new"] button.btn-primary`)
 	tab.Wait("the profile's page", "location.pathname === '/policies/profiles/guide'")
 }
@@ -100,7 +133,7 @@ func makeCredential(t *testing.T, tab *browser.Tab, server *testbed.Certloom) te
 }
 
 // downloadRoot downloads the root by the link on its page.
-func downloadRoot(t *testing.T, tab *browser.Tab) *x509.CertPool {
+func (g *guided) downloadRoot(t *testing.T, tab *browser.Tab) {
 	t.Helper()
 	tab.Click(`nav a[href="/authorities"]`)
 	data := tab.Download(`main a[download="root.pem"]`, "root.pem")
@@ -115,9 +148,101 @@ func downloadRoot(t *testing.T, tab *browser.Tab) *x509.CertPool {
 	if err := root.CheckSignatureFrom(root); err != nil {
 		t.Errorf("root.pem is no root: %v", err)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(root)
-	return pool
+	g.root, g.roots = data, x509.NewCertPool()
+	g.roots.AddCert(root)
+}
+
+// downloadPackage makes a connector and downloads its package by the button on its page.
+func (g *guided) downloadPackage(t *testing.T, tab *browser.Tab, server *testbed.Certloom) {
+	t.Helper()
+	tab.Click(`nav a[href="/integrations/connectors"]`)
+	tab.Wait("the connectors", "location.pathname === '/integrations/connectors'")
+	tab.Click(`main a[href="/integrations/connectors/add"]`)
+	tab.Click(`main a[href="/integrations/connectors/add/istio"]`)
+	tab.Wait("the form", "location.pathname === '/integrations/connectors/add/istio'")
+	tab.Fill(`[name="/name"]`, "prod-eu")
+	tab.Choose(`[name="/profile"]`, "guide")
+	tab.Fill(`[name="/credential"]`, "prod-eu")
+	tab.Choose(`[name="/mode"]`, "cert-manager")
+	tab.Click("main form button.btn-primary")
+	tab.Wait("the package", `document.querySelector('main a[download][href^="/connect/"], header a[download][href^="/connect/"], a[download][href^="/connect/"]')`)
+	for _, piece := range []string{"kubectl apply", "helm", "istiod"} {
+		if !strings.Contains(tab.Text("main"), piece) {
+			t.Errorf("the page of the package does not have %q", piece)
+		}
+	}
+	data := tab.Download(`a[download][href^="/connect/"]`, "certloom-istio-prod-eu.zip")
+	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatalf("the package is no ZIP: %v", err)
+	}
+	g.files = make(map[string][]byte)
+	for _, file := range archive.File {
+		content, err := fs.ReadFile(archive, file.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.files[path.Base(file.Name)] = content
+	}
+	for _, name := range []string{"README.md", "istio-operator.yaml"} {
+		if len(g.files[name]) == 0 {
+			t.Errorf("the package has no %s", name)
+		}
+	}
+	all := bytes.Join(slices.Collect(maps.Values(g.files)), nil)
+	for name, piece := range map[string]string{"directory": server.URL + "/acme/directory", "root": rootLine(g.root)} {
+		if !bytes.Contains(all, []byte(piece)) {
+			t.Errorf("the package does not have the %s %q", name, piece)
+		}
+	}
+}
+
+// rootLine is the first line of a root's base64, by which it is known wherever it is.
+func rootLine(root []byte) string { return strings.Split(string(root), "\n")[1] }
+
+// applied applies the package's manifests as they are, and asks as istio-csr does for the first workload.
+func applied(t *testing.T, cluster *testbed.Cluster, g *guided) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(g.files)) {
+		if name[0] >= '0' && name[0] <= '9' && strings.HasSuffix(name, ".yaml") {
+			cluster.KubectlInput(t.Context(), t, string(g.files[name]), "apply", "--filename", "-")
+		}
+	}
+	id, err := url.Parse(firstIdentity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{URIs: []*url.URL{id}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests := cluster.CertManager.CertmanagerV1().CertificateRequests("istio-system")
+	made, err := requests.Create(t.Context(), &cmapi.CertificateRequest{
+		ObjectMeta: metav1.ObjectMeta{Name: "istio-csr-first", Annotations: map[string]string{"istio.cert-manager.io/identities": firstIdentity}},
+		Spec: cmapi.CertificateRequestSpec{
+			Request:   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}),
+			IssuerRef: cmmeta.IssuerReference{Name: "certloom", Kind: "Issuer", Group: "cert-manager.io"},
+			Usages:    []cmapi.KeyUsage{cmapi.UsageClientAuth, cmapi.UsageServerAuth},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = testbed.Poll(t.Context(), 100*time.Millisecond, func(ctx context.Context) error {
+		made, err = requests.Get(ctx, made.Name, metav1.GetOptions{})
+		if err == nil && len(made.Status.Certificate) == 0 {
+			err = fmt.Errorf("no certificate yet: %+v", made.Status.Conditions)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify(t, made.Status.Certificate, g.roots)
 }
 
 // obtain is a workload's ACME client: it has what the console showed, and nothing else.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -174,6 +175,20 @@ func (tab *Tab) ClickText(text string) {
 func (tab *Tab) Fill(selector, text string) {
 	tab.t.Helper()
 	tab.do(chromedp.Clear(chromedp.CSS(selector)), chromedp.SendKeys(chromedp.CSS(selector), text))
+}
+
+// Choose selects the option of a list by its value.
+func (tab *Tab) Choose(selector, value string) {
+	tab.t.Helper()
+	chosen := Evaluate[bool](tab, fmt.Sprintf(`(() => {
+		const list = document.querySelector(%[1]s);
+		list.value = %[2]s;
+		list.dispatchEvent(new Event("change", { bubbles: true }));
+		return list.value === %[2]s;
+	})()`, strconv.Quote(selector), strconv.Quote(value)))
+	if !chosen {
+		tab.t.Fatalf("%s has no option %q", selector, value)
+	}
 }
 
 // Download clicks what a selector finds and returns the file that the browser saves.
