@@ -56,9 +56,9 @@ const (
 
 // window returns when a certificate should be renewed. The random part is the certificate's own, and always the same: a
 // fleet that was issued at once does not renew at once, and who asks twice gets one answer. A revoked certificate's
-// window has passed.
+// window has passed; one that is held may be released, and is not to be replaced for that.
 func window(c *pki.Certificate) (start, end time.Time) {
-	if !c.RevokedAt.IsZero() {
+	if !c.RevokedAt.IsZero() && !c.Held() {
 		return c.RevokedAt.Add(-time.Hour), c.RevokedAt
 	}
 	life := c.NotAfter.Sub(c.NotBefore)

@@ -32,6 +32,9 @@ type Issuer interface {
 // Revoker revokes certificates; it is durable when it returns.
 type Revoker interface {
 	Revoke(ctx context.Context, r revoke.Request) error
+	// Hold revokes until Release.
+	Hold(ctx context.Context, r revoke.Request) error
+	Release(ctx context.Context, r revoke.Request) error
 }
 
 func (s *Server) certificateRoutes() {
@@ -64,6 +67,18 @@ func (s *Server) certificateRoutes() {
 		id: "revoke-certificate", method: http.MethodPost, path: "/certificates/{serial}/revoke", tag: tag, access: auth.Operate,
 		summary: "Revoke a certificate",
 	}, s.revokeCertificate)
+	register(s, operation{
+		id: "hold-certificate", method: http.MethodPost, path: "/certificates/{serial}/hold", tag: tag, access: auth.Operate,
+		summary: "Revoke a certificate until it is released",
+	}, func(ctx context.Context, in *SerialPath) (*output[apiv1.Certificate], error) {
+		return s.changeCertificate(ctx, in, s.config.Revoker.Hold)
+	})
+	register(s, operation{
+		id: "release-certificate", method: http.MethodPost, path: "/certificates/{serial}/release", tag: tag, access: auth.Operate,
+		summary: "Release a certificate that is held",
+	}, func(ctx context.Context, in *SerialPath) (*output[apiv1.Certificate], error) {
+		return s.changeCertificate(ctx, in, s.config.Revoker.Release)
+	})
 }
 
 // CertificateQuery are the parameters that select certificates.
@@ -78,7 +93,7 @@ type CertificateQuery struct {
 	Account       string    `query:"account" doc:"ACME account." maxLength:"100"`
 	Cluster       string    `query:"cluster" doc:"Cluster of the agent that asked; a prefix when it ends with *." maxLength:"64"`
 	Pod           string    `query:"pod" doc:"Name of the Pod that it went to; a prefix when it ends with *." maxLength:"254"`
-	Status        string    `query:"status" enum:"valid,renewal-due,expired,revoked"`
+	Status        string    `query:"status" enum:"valid,renewal-due,expired,held,revoked"`
 	Fingerprint   string    `query:"fingerprint" doc:"SHA-256, hexadecimal; colons are allowed." maxLength:"100"`
 	IssuedAfter   time.Time `query:"issuedAfter"`
 	ExpiresBefore time.Time `query:"expiresBefore"`
@@ -303,10 +318,24 @@ func (s *Server) revokeCertificate(ctx context.Context, in *struct {
 	if err := found.err(); err != nil {
 		return nil, err
 	}
-	caller := auth.PrincipalOf(ctx)
-	err = s.config.Revoker.Revoke(ctx, revoke.Request{
-		Serial: serial, Reason: reason, Actor: caller.By().Actor, Client: caller.Client, RequestID: caller.Request,
+	return s.changeSerial(ctx, serial, func(ctx context.Context, r revoke.Request) error {
+		r.Reason = reason
+		return s.config.Revoker.Revoke(ctx, r)
 	})
+}
+
+// changeCertificate holds or releases a certificate.
+func (s *Server) changeCertificate(ctx context.Context, in *SerialPath, change func(context.Context, revoke.Request) error) (*output[apiv1.Certificate], error) {
+	serial, err := parseSerial(in.Serial, "serial")
+	if err != nil {
+		return nil, err
+	}
+	return s.changeSerial(ctx, serial, change)
+}
+
+func (s *Server) changeSerial(ctx context.Context, serial pki.Serial, change func(context.Context, revoke.Request) error) (*output[apiv1.Certificate], error) {
+	caller := auth.PrincipalOf(ctx)
+	err := change(ctx, revoke.Request{Serial: serial, Actor: caller.By().Actor, Client: caller.Client, RequestID: caller.Request})
 	if err != nil {
 		return nil, err
 	}

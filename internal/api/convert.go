@@ -179,15 +179,6 @@ func reasons() map[string]pki.RevocationReason {
 	}
 }
 
-func reasonName(reason pki.RevocationReason) string {
-	for name, known := range reasons() {
-		if known == reason {
-			return name
-		}
-	}
-	return fmt.Sprintf("reason%d", reason)
-}
-
 func wireCertificate(view *catalog.Snapshot, c *pki.Certificate, now time.Time) apiv1.Certificate {
 	out := apiv1.Certificate{
 		Serial:             string(c.Serial),
@@ -221,7 +212,7 @@ func wireCertificate(view *catalog.Snapshot, c *pki.Certificate, now time.Time) 
 		out.CredentialName = credential.Name
 	}
 	if !c.RevokedAt.IsZero() {
-		out.RevokedAt, out.RevocationReason = c.RevokedAt.UTC(), reasonName(c.Reason)
+		out.RevokedAt, out.RevocationReason = c.RevokedAt.UTC(), c.Reason.String()
 	}
 	return out
 }

@@ -22,7 +22,9 @@ func TestImportedCertificates(t *testing.T) {
 	ctx, operator, auditor := t.Context(), w.Client(t, pki.RoleOperator), w.Client(t, pki.RoleAuditor)
 	h := testca.New(t)
 	leaf := h.Leaf(t, &x509.Certificate{DNSNames: []string{"db.example.com"}, NotBefore: testca.Now(), NotAfter: testca.Now().Add(time.Hour)}, testca.Key(t).Public())
-	text := func(der []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})) }
+	text := func(der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
 	own := w.Issue(t, "web", testca.Request{DNS: []string{"www.example.com"}})
 	file := []byte(text(leaf.Raw) + text(h.RootCert.Raw) + text(own.DER) + "-----BEGIN CERTIFICATE-----\n!\n")
 	result, err := operator.ImportCertificates(ctx, apiv1.ImportCertificates{Data: file})

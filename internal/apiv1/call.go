@@ -242,6 +242,16 @@ func (c *Client) RevokeCertificate(ctx context.Context, serial string, in Revoke
 	return send[Certificate](ctx, c, http.MethodPost, at("certificates", serial, "revoke"), in)
 }
 
+// HoldCertificate revokes one until it is released.
+func (c *Client) HoldCertificate(ctx context.Context, serial string) (*Certificate, error) {
+	return send[Certificate](ctx, c, http.MethodPost, at("certificates", serial, "hold"), nil)
+}
+
+// ReleaseCertificate releases one that is held.
+func (c *Client) ReleaseCertificate(ctx context.Context, serial string) (*Certificate, error) {
+	return send[Certificate](ctx, c, http.MethodPost, at("certificates", serial, "release"), nil)
+}
+
 // RevokeCertificates revokes several.
 func (c *Client) RevokeCertificates(ctx context.Context, in RevokeCertificates) (*Revocations, error) {
 	return send[Revocations](ctx, c, http.MethodPost, "/certificates/revoke", in)

@@ -5,7 +5,7 @@ import "time"
 // Certificate is one certificate of the inventory.
 type Certificate struct {
 	Serial             string           `json:"serial" doc:"Hexadecimal."`
-	Status             string           `json:"status" doc:"valid, renewal-due, expired or revoked, now."`
+	Status             string           `json:"status" doc:"valid, renewal-due, expired, held (revoked until it is released) or revoked, now."`
 	Identity           string           `json:"identity" doc:"What it is for: the SPIFFE ID, or the first DNS name or address."`
 	Names              CertificateNames `json:"names"`
 	Profile            string           `json:"profile" doc:"Name of the profile, or its identifier when it was deleted."`

@@ -48,6 +48,8 @@ const (
 	CertificateImport    Action = "certificate.import" // of another CA
 	CertificateDelete    Action = "certificate.delete" // an imported one
 	CertificateRevoke    Action = "certificate.revoke"
+	CertificateHold      Action = "certificate.hold"
+	CertificateRelease   Action = "certificate.release" // from a hold
 	RevocationRefuse     Action = "certificate.revoke-refuse"
 	ConnectorCreate      Action = "connector.create"
 	ConnectorDelete      Action = "connector.delete"

@@ -23,7 +23,7 @@ import (
 
 func (a *app) certificateCommand() *cobra.Command {
 	return a.family("certificate", "The inventory of certificates", []string{"certificates", "cert"},
-		a.certificateList(), a.certificateGet(), a.certificateRevoke(), a.certificateExport(), a.certificateRequest())
+		a.certificateList(), a.certificateGet(), a.certificateRevoke(), a.certificateHold(), a.certificateRelease(), a.certificateExport(), a.certificateRequest())
 }
 
 // certificateFilter are the flags that select certificates.
@@ -45,7 +45,7 @@ func (f *certificateFilter) add(cmd *cobra.Command) {
 	flags.StringVar(&f.query.Account, "account", "", "ACME account")
 	flags.StringVar(&f.query.Cluster, "cluster", "", "cluster of the agent that asked")
 	flags.StringVar(&f.query.Pod, "pod", "", "Pod that it went to; a prefix when it ends with *")
-	flags.StringVar(&f.query.Status, "status", "", "valid, renewal-due, expired or revoked")
+	flags.StringVar(&f.query.Status, "status", "", "valid, renewal-due, expired, held or revoked")
 	flags.StringVar(&f.query.Fingerprint, "fingerprint", "", "SHA-256 fingerprint, hexadecimal")
 	flags.StringVar(&f.issuedAfter, "issued-after", "", "a time, or how long ago: 1h, 7d")
 	flags.StringVar(&f.expiresBefore, "expires-before", "", "a time, or how soon: 1h, 7d")
@@ -57,7 +57,7 @@ func (f *certificateFilter) resolve(a *app, cmd *cobra.Command, api *apiv1.Clien
 	var err1, err2 error
 	q.IssuedAfter, err1 = a.past("issued-after", f.issuedAfter)
 	q.ExpiresBefore, err2 = a.future("expires-before", f.expiresBefore)
-	if err := errors.Join(err1, err2, oneOf("status", q.Status, "valid", "renewal-due", "expired", "revoked")); err != nil {
+	if err := errors.Join(err1, err2, oneOf("status", q.Status, "valid", "renewal-due", "expired", "held", "revoked")); err != nil {
 		return q, err
 	}
 	var err error

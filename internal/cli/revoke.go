@@ -68,6 +68,45 @@ Reasons (RFC 5280): unspecified, keyCompromise, affiliationChanged, superseded, 
 	return cmd
 }
 
+func (a *app) certificateHold() *cobra.Command {
+	return &cobra.Command{
+		Use:   "hold SERIAL",
+		Short: "Revoke a certificate until it is released",
+		Long: `Revoke a certificate for the time being, with the reason certificateHold of RFC 5280: it is in the next CRL, OCSP says
+that it is revoked, and nothing is renewed from it. "certloom certificate release" takes that back, and "certloom
+certificate revoke" makes it final.`,
+		Example: "  certloom certificate hold 3476a1c2d4e5f60718293a4b5c6d7e8f90a1b2c3",
+		Args:    args("SERIAL"),
+		RunE:    a.changeCertificate((*apiv1.Client).HoldCertificate),
+	}
+}
+
+func (a *app) certificateRelease() *cobra.Command {
+	return &cobra.Command{
+		Use:   "release SERIAL",
+		Short: "Release a certificate that is held",
+		Long: `Release a certificate that is held: it is not in the next CRL, and OCSP calls it good again. What was revoked for good
+stays revoked.`,
+		Example: "  certloom certificate release 3476a1c2d4e5f60718293a4b5c6d7e8f90a1b2c3",
+		Args:    args("SERIAL"),
+		RunE:    a.changeCertificate((*apiv1.Client).ReleaseCertificate),
+	}
+}
+
+func (a *app) changeCertificate(change func(*apiv1.Client, context.Context, string) (*apiv1.Certificate, error)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, serials []string) error {
+		api, err := a.api()
+		if err != nil {
+			return err
+		}
+		c, err := change(api, cmd.Context(), serials[0])
+		if err != nil {
+			return err
+		}
+		return a.print(c, func() error { return a.changed("certificate", c.Serial, c.Status) })
+	}
+}
+
 // revocable counts the certificates of a selection that can be revoked, up to more than the API revokes at once.
 func revocable(ctx context.Context, api *apiv1.Client, selection *apiv1.CertificateSelection) (int, error) {
 	const most = 1000

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"html/template"
 	"net/url"
 	"strings"
@@ -55,7 +56,10 @@ type certificateView struct {
 	PEM        string
 	Download   string
 	ChainFile  string
-	Revoke     string
+	Revoke     string // addresses of forms, "" for what cannot be done
+	Hold       string
+	Release    string
+	Held       bool
 	RevokedAt  stamp
 	Reason     string
 }
@@ -73,8 +77,14 @@ func (c *Console) certificate(v *visit) error {
 	}
 	view := certificateView{certificateRow: v.certificateRow(certificate), PEM: certificate.PEM, RevokedAt: v.stamp(certificate.RevokedAt), Reason: certificate.RevocationReason}
 	view.Download, view.ChainFile = view.Path+"/pem", view.Path+"/pem?chain=true"
-	if certificate.RevokedAt.IsZero() && v.may(auth.Operate) && certificate.Status != "expired" {
-		view.Revoke = view.Path + "/revoke"
+	view.Held = certificate.Status == "held"
+	if v.may(auth.Operate) && v.now.Before(certificate.NotAfter) {
+		switch {
+		case view.Held:
+			view.Revoke, view.Release = view.Path+"/revoke", view.Path+"/release"
+		case certificate.RevokedAt.IsZero():
+			view.Revoke, view.Hold = view.Path+"/revoke", view.Path+"/hold"
+		}
 	}
 	if v.may(auth.Read) && v.console.serves("/audit") {
 		view.Events = "/audit?" + url.Values{"target": {certificate.Serial}}.Encode()
@@ -222,4 +232,39 @@ func (c *Console) revokeCertificate(v *visit) error {
 		return v.showRevoke(f)
 	}
 	return v.done("/inventory/certificates/"+url.PathEscape(revoked.Serial), "certificate.revoked")
+}
+
+func (c *Console) holdCertificateForm(v *visit) error { return v.showHold(v.newForm(nil), "hold") }
+
+func (c *Console) releaseCertificateForm(v *visit) error {
+	return v.showHold(v.newForm(nil), "release")
+}
+
+// showHold asks whether a certificate is to be held or released.
+func (v *visit) showHold(f *form, what string) error {
+	back := "/inventory/certificates/" + url.PathEscape(v.r.PathValue("serial"))
+	return f.render("confirm", confirmView{
+		Form: f, Question: v.text("certificate." + what + ".question"), Means: v.text("certificate." + what + ".means"),
+		Button: v.text("certificate." + what), Action: back + "/" + what, Back: back,
+	})
+}
+
+func (c *Console) holdCertificate(v *visit) error {
+	return v.changeCertificate("hold", v.api.HoldCertificate)
+}
+
+func (c *Console) releaseCertificate(v *visit) error {
+	return v.changeCertificate("release", v.api.ReleaseCertificate)
+}
+
+func (v *visit) changeCertificate(what string, change func(context.Context, string) (*apiv1.Certificate, error)) error {
+	f := v.newForm(nil)
+	changed, err := change(v.ctx(), v.r.PathValue("serial"))
+	if err != nil {
+		if err := f.refuse(err); err != nil {
+			return err
+		}
+		return v.showHold(f, what)
+	}
+	return v.done("/inventory/certificates/"+url.PathEscape(changed.Serial), "certificate."+what+".done")
 }

@@ -21,7 +21,7 @@ type certificatesView struct {
 // certificateList is the list of certificates.
 func certificateList() listKind {
 	return listKind{
-		name: "certificates", path: "/inventory/certificates", statuses: []string{"valid", "renewal-due", "expired", "revoked"},
+		name: "certificates", path: "/inventory/certificates", statuses: []string{"valid", "renewal-due", "expired", "held", "revoked"},
 		more: []string{"cluster", "pod", "trustDomain", "issuingCa", "credential"},
 		columns: []column{
 			{"serial", "certificate.serial", true},

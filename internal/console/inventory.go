@@ -23,6 +23,10 @@ func (c *Console) inventoryRoutes() []route {
 		{"GET /inventory/certificates/{serial}/pem", auth.Inventory, c.certificatePEM},
 		{"GET /inventory/certificates/{serial}/revoke", auth.Operate, c.revokeCertificateForm},
 		{"POST /inventory/certificates/{serial}/revoke", auth.Operate, c.revokeCertificate},
+		{"GET /inventory/certificates/{serial}/hold", auth.Operate, c.holdCertificateForm},
+		{"POST /inventory/certificates/{serial}/hold", auth.Operate, c.holdCertificate},
+		{"GET /inventory/certificates/{serial}/release", auth.Operate, c.releaseCertificateForm},
+		{"POST /inventory/certificates/{serial}/release", auth.Operate, c.releaseCertificate},
 		{"GET /inventory/export", auth.Inventory, c.exportIdentities},
 	}
 }

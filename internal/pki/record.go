@@ -189,9 +189,14 @@ type Certificate struct {
 	Reason       RevocationReason
 }
 
+// Held reports whether the certificate is revoked for the time being: it can be released, or revoked for good.
+func (c *Certificate) Held() bool { return !c.RevokedAt.IsZero() && c.Reason == CertificateHold }
+
 // Status judges the certificate at the given time.
 func (c *Certificate) Status(now time.Time) CertificateStatus {
 	switch {
+	case c.Held():
+		return CertificateHeld
 	case !c.RevokedAt.IsZero():
 		return CertificateRevoked
 	case now.After(c.NotAfter):

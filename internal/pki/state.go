@@ -37,6 +37,7 @@ const (
 	CertificateValid      CertificateStatus = "valid"
 	CertificateRenewalDue CertificateStatus = "renewal-due" // past RenewAt, the client should have a newer one soon
 	CertificateExpired    CertificateStatus = "expired"
+	CertificateHeld       CertificateStatus = "held" // revoked for as long as it is not released
 	CertificateRevoked    CertificateStatus = "revoked"
 )
 

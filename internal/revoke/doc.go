@@ -2,6 +2,6 @@
 // and as OCSP answers (RFC 6960). It is the only place where a CA key signs either.
 //
 // It must never say "good" of a certificate that is not in the inventory, and never take a certificate back from a
-// revocation. It trusts its caller to have checked who asks (the account, the credential or the key of the
+// revocation other than a hold. It trusts its caller to have checked who asks (the account, the credential or the key of the
 // certificate), and nothing of an OCSP request, which comes from anybody.
 package revoke

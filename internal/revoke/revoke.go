@@ -29,8 +29,11 @@ type Store interface {
 type Inventory interface {
 	// Certificate returns NotFound for a serial that is not there.
 	Certificate(ctx context.Context, serial pki.Serial) (*pki.Certificate, error)
-	// RevokeCertificate returns NotFound or AlreadyRevoked, and blocks the key for keyCompromise.
+	// RevokeCertificate returns NotFound or AlreadyRevoked, and blocks the key for keyCompromise. A certificate that is
+	// held is revoked for good by any reason but CertificateHold.
 	RevokeCertificate(ctx context.Context, serial pki.Serial, reason pki.RevocationReason, at time.Time, ev audit.Event) error
+	// ReleaseCertificate ends a hold; it returns NotFound or, for a certificate that is not held, Conflict.
+	ReleaseCertificate(ctx context.Context, serial pki.Serial, ev audit.Event) error
 	RecordEvent(ctx context.Context, ev audit.Event) error
 }
 
@@ -132,47 +135,107 @@ type Request struct {
 // Revoke revokes a certificate. When it returns nil that is durable, and this process's next CRL and OCSP answer say
 // so; other replicas follow within seconds. Refusals are *fault.Error and are audited, unless they are too many: BadRevocationReason, NotFound,
 // Unauthorized for an expired certificate, which needs no revocation and would only make CRLs grow, AlreadyRevoked.
+//
+// A certificate that is held can be revoked; it counts as revoked since it is held.
 func (r *Revoker) Revoke(ctx context.Context, q Request) error {
-	err := r.revoke(ctx, &q)
+	if err := CheckReason(q.Reason); err != nil {
+		return r.finish(ctx, &q, err)
+	}
+	return r.finish(ctx, &q, r.revoke(ctx, &q))
+}
+
+// finish counts what has become of a request, and records a refusal.
+func (r *Revoker) finish(ctx context.Context, q *Request, err error) error {
 	outcome := outcomeOf(err)
 	r.metrics.revocations.WithLabelValues(outcome).Inc()
 	if outcome != outcomeRefused {
 		return err
 	}
-	if auditErr := r.recordRefusal(ctx, &q, err); auditErr != nil {
+	if auditErr := r.recordRefusal(ctx, q, err); auditErr != nil {
 		return fmt.Errorf("%w; record refusal: %w", err, auditErr)
 	}
 	return err
 }
 
 func (r *Revoker) revoke(ctx context.Context, q *Request) error {
-	if err := CheckReason(q.Reason); err != nil {
-		return err
-	}
 	certificate, err := r.config.Store.Certificate(ctx, q.Serial)
 	if err != nil {
 		return fmt.Errorf("find certificate: %w", err)
 	}
 	now := r.config.Now()
 	switch {
-	case !certificate.RevokedAt.IsZero():
+	case certificate.Held() && q.Reason == pki.CertificateHold:
+		return fault.New(fault.AlreadyRevoked, "certificate %s is held since %s", q.Serial, certificate.RevokedAt.UTC().Format(time.RFC3339))
+	case !certificate.RevokedAt.IsZero() && !certificate.Held():
 		return fault.New(fault.AlreadyRevoked, "certificate %s was revoked at %s", q.Serial, certificate.RevokedAt.UTC().Format(time.RFC3339))
 	case now.After(certificate.NotAfter):
 		return fault.New(fault.Unauthorized, "certificate %s expired at %s; it needs no revocation",
 			q.Serial, certificate.NotAfter.UTC().Format(time.RFC3339))
 	}
-	ev := r.event(q, audit.CertificateRevoke, audit.Done)
+	action, change := audit.CertificateRevoke, audit.Change{Field: "reason", New: q.Reason.String()}
+	if q.Reason == pki.CertificateHold {
+		action = audit.CertificateHold
+	}
+	if certificate.Held() {
+		change.Old = certificate.Reason.String()
+	}
+	ev := r.change(q, certificate, action, change)
 	ev.Time = now
-	ev.Detail.Profile, ev.Detail.Credential, ev.Detail.Account = certificate.ProfileID, certificate.CredentialID, certificate.AccountID
-	ev.Detail.Names = &certificate.Names
-	ev.Detail.Changes = []audit.Change{{Field: "reason", New: q.Reason.String()}}
 	if err := r.config.Store.RevokeCertificate(ctx, q.Serial, q.Reason, now, ev); err != nil {
 		return fmt.Errorf("revoke certificate: %w", err)
 	}
+	r.changed(certificate)
+	return nil
+}
+
+// changed makes this process say what is true of a certificate now.
+func (r *Revoker) changed(certificate *pki.Certificate) {
 	// First the count, then the answer: OCSP does it the other way round.
 	r.revoked.Add(1)
-	r.answers.Remove(q.Serial)
+	r.answers.Remove(certificate.Serial)
 	r.listOf(certificate.CAID).expire()
+}
+
+// change is the event of something that was done to a certificate.
+func (r *Revoker) change(q *Request, certificate *pki.Certificate, action audit.Action, change audit.Change) audit.Event {
+	ev := r.event(q, action, audit.Done)
+	ev.Detail.Profile, ev.Detail.Credential, ev.Detail.Account = certificate.ProfileID, certificate.CredentialID, certificate.AccountID
+	ev.Detail.Names = &certificate.Names
+	ev.Detail.Changes = []audit.Change{change}
+	return ev
+}
+
+// Hold revokes a certificate until it is released (certificateHold of RFC 5280 section 5.3.1); the request's reason does
+// not matter. Refusals are those of Revoke.
+func (r *Revoker) Hold(ctx context.Context, q Request) error {
+	q.Reason = pki.CertificateHold
+	return r.finish(ctx, &q, r.revoke(ctx, &q))
+}
+
+// Release takes back a hold: the next CRL does not have the certificate, which is what removeFromCRL says in a delta CRL
+// (RFC 5280 section 5.3.1), and OCSP calls it good. Refusals are NotFound and, for a certificate that is not held,
+// Conflict: what was revoked for good stays revoked.
+func (r *Revoker) Release(ctx context.Context, q Request) error {
+	return r.finish(ctx, &q, r.release(ctx, &q))
+}
+
+func (r *Revoker) release(ctx context.Context, q *Request) error {
+	certificate, err := r.config.Store.Certificate(ctx, q.Serial)
+	if err != nil {
+		return fmt.Errorf("find certificate: %w", err)
+	}
+	switch {
+	case certificate.RevokedAt.IsZero():
+		return fault.New(fault.Conflict, "certificate %s is not held", q.Serial)
+	case !certificate.Held():
+		return fault.New(fault.Conflict, "certificate %s was revoked for good at %s (%s)", q.Serial,
+			certificate.RevokedAt.UTC().Format(time.RFC3339), certificate.Reason)
+	}
+	ev := r.change(q, certificate, audit.CertificateRelease, audit.Change{Field: "reason", Old: certificate.Reason.String()})
+	if err := r.config.Store.ReleaseCertificate(ctx, q.Serial, ev); err != nil {
+		return fmt.Errorf("release certificate: %w", err)
+	}
+	r.changed(certificate)
 	return nil
 }
 

@@ -384,3 +384,56 @@ func TestNewRefuses(t *testing.T) {
 		t.Error("reasons")
 	}
 }
+
+// A hold is on the CRL and in OCSP answers until it is released, or for good when it is revoked meanwhile.
+func TestHold(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, testca.Options{})
+	other := s.newRevoker(t)
+	c := s.certificate(t, 1)
+	request := revoke.Request{Serial: c.Serial, Reason: pki.KeyCompromise}
+	number := s.crl(t, s.Issuing, s.revoker).Number
+	step := func(change func() error, entries, reason int) {
+		t.Helper()
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		for _, by := range []*revoke.Revoker{s.revoker, other} {
+			list := s.crl(t, s.Issuing, by)
+			if len(list.RevokedCertificateEntries) != entries || entries == 1 && list.RevokedCertificateEntries[0].ReasonCode != reason {
+				t.Errorf("entries = %+v", list.RevokedCertificateEntries)
+			}
+			if list.Number.Cmp(number) <= 0 {
+				t.Errorf("number %s after %s", list.Number, number)
+			}
+			number = list.Number
+			s.advance(time.Minute) // the other replica may believe for a second that nothing has changed
+		}
+	}
+	refuse := func(err error, kind fault.Kind) {
+		t.Helper()
+		if !fault.Is(err, kind) {
+			t.Errorf("err = %v, want %v", err, kind)
+		}
+	}
+	refuse(s.revoker.Release(t.Context(), request), fault.Conflict)
+	step(func() error { return s.revoker.Hold(t.Context(), request) }, 1, int(pki.CertificateHold))
+	refuse(s.revoker.Hold(t.Context(), request), fault.AlreadyRevoked)
+	step(func() error { return s.revoker.Release(t.Context(), request) }, 0, 0)
+	step(func() error { return s.revoker.Hold(t.Context(), request) }, 1, int(pki.CertificateHold))
+	step(func() error { return s.revoker.Revoke(t.Context(), request) }, 1, int(pki.KeyCompromise))
+	refuse(s.revoker.Release(t.Context(), request), fault.Conflict)
+	refuse(s.revoker.Revoke(t.Context(), request), fault.AlreadyRevoked)
+	refuse(s.revoker.Release(t.Context(), revoke.Request{Serial: "6d"}), fault.NotFound)
+	refuse(s.revoker.Revoke(t.Context(), revoke.Request{Serial: c.Serial, Reason: pki.CertificateHold}), fault.BadRevocationReason)
+	var actions []audit.Action
+	for _, ev := range s.ledger.Events() {
+		if ev.Outcome == audit.Done && ev.Action != "" {
+			actions = append(actions, ev.Action)
+		}
+	}
+	want := []audit.Action{audit.CertificateHold, audit.CertificateRelease, audit.CertificateHold, audit.CertificateRevoke}
+	if !slices.Equal(actions, want) {
+		t.Errorf("events = %v, want %v", actions, want)
+	}
+}

@@ -17,7 +17,8 @@ import (
 type RevokedEntry = pki.RevokedEntry
 
 // RevokeCertificate revokes a certificate once: NotFound when there is none of this serial, AlreadyRevoked when it is
-// revoked. KeyCompromise also blocks its key from all later certificates.
+// revoked. KeyCompromise also blocks its key from all later certificates. One that is held (reason CertificateHold) can
+// be revoked for another reason, and counts as revoked since it is held: nobody was to trust it from then on.
 func (s *Store) RevokeCertificate(ctx context.Context, serial pki.Serial, reason pki.RevocationReason, at time.Time,
 	ev audit.Event,
 ) error {
@@ -32,13 +33,9 @@ func (s *Store) RevokeCertificate(ctx context.Context, serial pki.Serial, reason
 		case err != nil:
 			return fmt.Errorf("read: %w", err)
 		}
-		n, err := t.change(ctx, `UPDATE certificate SET revoked_at = $1, reason = $2 WHERE id = $3 AND revoked_at = 0`,
-			seconds(at), int64(reason), id)
+		held, err := t.markRevoked(ctx, serial, id, reason, at)
 		if err != nil {
-			return fmt.Errorf("update: %w", err)
-		}
-		if n == 0 {
-			return fault.New(fault.AlreadyRevoked, "the certificate with serial %s is revoked already", serial)
+			return err
 		}
 		if reason == pki.KeyCompromise {
 			_, err := t.change(ctx, `INSERT INTO blocked_key (spki_hash) VALUES ($1) ON CONFLICT DO NOTHING`, spki)
@@ -47,20 +44,80 @@ func (s *Store) RevokeCertificate(ctx context.Context, serial pki.Serial, reason
 			}
 		}
 		t.event(ev)
+		if held {
+			return t.noteChange(ctx, source)
+		}
 		return t.noteRevocation(ctx, id, identity, source, at)
 	})
 }
 
-// noteRevocation tells the identity, if it is its newest certificate, and the CA, whose CRL must be made anew.
+// markRevoked revokes a certificate that is not revoked, or held; it reports which.
+func (t *tx) markRevoked(ctx context.Context, serial pki.Serial, id int64, reason pki.RevocationReason, at time.Time) (held bool, err error) {
+	n, err := t.change(ctx, `UPDATE certificate SET revoked_at = $1, reason = $2 WHERE id = $3 AND revoked_at = 0`,
+		seconds(at), int64(reason), id)
+	if err == nil && n == 0 && reason != pki.CertificateHold {
+		held = true
+		n, err = t.change(ctx, `UPDATE certificate SET reason = $1 WHERE id = $2 AND revoked_at > 0 AND reason = $3`,
+			int64(reason), id, int64(pki.CertificateHold))
+	}
+	if err != nil {
+		return false, fmt.Errorf("update: %w", err)
+	}
+	if n == 0 {
+		return false, fault.New(fault.AlreadyRevoked, "the certificate with serial %s is revoked already", serial)
+	}
+	return held, nil
+}
+
+// ReleaseCertificate ends a hold: NotFound when there is no certificate of this serial, Conflict when it is not held.
+func (s *Store) ReleaseCertificate(ctx context.Context, serial pki.Serial, ev audit.Event) error {
+	return s.write(ctx, "release certificate", func(ctx context.Context, t *tx) error {
+		var id, identity, source int64
+		err := t.queryRow(ctx, `SELECT id, identity_id, source_id FROM certificate WHERE serial = $1`,
+			blob(serial.Bytes())).Scan(&id, &identity, &source)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return notFound("certificate with serial", string(serial))
+		case err != nil:
+			return fmt.Errorf("read: %w", err)
+		}
+		n, err := t.change(ctx, `UPDATE certificate SET revoked_at = 0, reason = 0
+			WHERE id = $1 AND revoked_at > 0 AND reason = $2`, id, int64(pki.CertificateHold))
+		if err != nil {
+			return fmt.Errorf("update: %w", err)
+		}
+		if n == 0 {
+			return fault.New(fault.Conflict, "the certificate with serial %s is not held", serial)
+		}
+		if _, err := t.change(ctx, `UPDATE identity SET revoked_at = 0 WHERE id = $1 AND newest = $2`, identity, id); err != nil {
+			return fmt.Errorf("update identity: %w", err)
+		}
+		t.event(ev)
+		if err := t.noteChange(ctx, source); err != nil {
+			return err
+		}
+		return t.count(ctx, "revoked", -1)
+	})
+}
+
+// noteChange tells the CA that its CRL must be made anew.
+func (t *tx) noteChange(ctx context.Context, source int64) error {
+	_, err := t.change(ctx, `UPDATE ca SET revocation_version = revocation_version + 1
+		WHERE id = (SELECT ca_id FROM source WHERE id = $1)`, source)
+	if err != nil {
+		return fmt.Errorf("update CA: %w", err)
+	}
+	return nil
+}
+
+// noteRevocation tells the identity, if it is its newest certificate, and the CA.
 func (t *tx) noteRevocation(ctx context.Context, id, identity, source int64, at time.Time) error {
 	_, err := t.change(ctx, `UPDATE identity SET revoked_at = $1 WHERE id = $2 AND newest = $3`, seconds(at), identity, id)
 	if err != nil {
 		return fmt.Errorf("update identity: %w", err)
 	}
-	_, err = t.change(ctx, `UPDATE ca SET revocation_version = revocation_version + 1
-		WHERE id = (SELECT ca_id FROM source WHERE id = $1)`, source)
-	if err != nil {
-		return fmt.Errorf("update CA: %w", err)
+	if err := t.noteChange(ctx, source); err != nil {
+		return err
 	}
 	return t.count(ctx, "revoked", 1)
 }

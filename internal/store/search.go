@@ -138,7 +138,7 @@ func (q *search) run(ctx context.Context) error {
 // byOthers finds certificates by what is not their identity.
 func (q *search) byOthers(ctx context.Context) error {
 	switch {
-	case q.filter.Status == pki.CertificateRevoked:
+	case q.filter.Status == pki.CertificateRevoked || q.filter.Status == pki.CertificateHeld:
 		return q.drain(ctx, q.revoked())
 	case q.filter.Pod != "" || q.filter.Cluster != "":
 		found, err := q.workloads(ctx, q.filter)
@@ -203,7 +203,7 @@ func (q *search) byFingerprint(ctx context.Context) error {
 	return q.read(ctx, []int64{id})
 }
 
-// revoked finds all revoked certificates.
+// revoked finds all revoked certificates, those that are held among them.
 func (q *search) revoked() candidates {
 	before := q.before
 	return func(ctx context.Context, n int) ([]int64, error) {
@@ -330,7 +330,7 @@ func (q *search) spans() (low, high int64) {
 		high = span(q.now)
 	case pki.CertificateValid, pki.CertificateRenewalDue:
 		low = span(q.now)
-	case pki.CertificateRevoked:
+	case pki.CertificateRevoked, pki.CertificateHeld:
 	}
 	if !q.filter.ExpiresBefore.IsZero() {
 		high = min(high, span(q.filter.ExpiresBefore))
@@ -407,7 +407,9 @@ func certificateConditions(filter pki.CertificateFilter, ranges []nameRange, now
 func certificateStatus(w *where, status pki.CertificateStatus, now time.Time) {
 	switch status {
 	case pki.CertificateRevoked:
-		w.add("c.revoked_at > 0")
+		w.add("c.revoked_at > 0 AND c.reason <> ?", int64(pki.CertificateHold))
+	case pki.CertificateHeld:
+		w.add("c.revoked_at > 0 AND c.reason = ?", int64(pki.CertificateHold))
 	case pki.CertificateExpired:
 		w.add("c.revoked_at = 0 AND c.not_after < ?", secondsUp(now))
 	case pki.CertificateRenewalDue:

@@ -136,10 +136,29 @@ func (l *Ledger) RevokeCertificate(_ context.Context, serial pki.Serial, reason 
 		switch {
 		case c == nil:
 			return fault.New(fault.NotFound, "there is no certificate with serial %q", serial)
-		case !c.RevokedAt.IsZero():
+		case !c.RevokedAt.IsZero() && (!c.Held() || reason == pki.CertificateHold):
 			return fault.New(fault.AlreadyRevoked, "certificate %s was revoked already", serial)
+		case c.Held():
+			at = c.RevokedAt
 		}
 		c.RevokedAt, c.Reason = at, reason
+		l.changes[c.CAID]++
+		l.events = append(l.events, ev)
+		return nil
+	})
+}
+
+// ReleaseCertificate ends a hold.
+func (l *Ledger) ReleaseCertificate(_ context.Context, serial pki.Serial, ev audit.Event) error {
+	return l.do("ReleaseCertificate", func() error {
+		c := l.serials[serial]
+		switch {
+		case c == nil:
+			return fault.New(fault.NotFound, "there is no certificate with serial %q", serial)
+		case !c.Held():
+			return fault.New(fault.Conflict, "certificate %s is not held", serial)
+		}
+		c.RevokedAt, c.Reason = time.Time{}, 0
 		l.changes[c.CAID]++
 		l.events = append(l.events, ev)
 		return nil

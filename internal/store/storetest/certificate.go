@@ -302,6 +302,52 @@ func testRevocation(t *testing.T, s *store.Store) {
 	equal(t, "events", 3, countEvents(t, s, audit.CertificateRevoke))
 }
 
+func testHold(t *testing.T, s *store.Store) {
+	f := Seed(t, s)
+	c := f.Record(t, f.NewCertificate(t, "a.example", Now()))
+	revoke := func(reason pki.RevocationReason, after time.Duration) error {
+		return s.RevokeCertificate(t.Context(), c.Serial, reason, Now().Add(after), Event(audit.CertificateRevoke))
+	}
+	release := func() error { return s.ReleaseCertificate(t.Context(), c.Serial, Event(audit.CertificateRelease)) }
+	state := func(status pki.CertificateStatus, at time.Time, reason pki.RevocationReason, revoked int64) {
+		t.Helper()
+		got, err := s.Certificate(t.Context(), c.Serial)
+		check(t, err)
+		equal(t, "certificate", []any{status, at, reason}, []any{got.Status(Now()), got.RevokedAt, got.Reason})
+		identity, err := s.Identity(t.Context(), "a.example")
+		check(t, err)
+		equal(t, "identity", at, identity.RevokedAt)
+		list, err := s.Revoked(t.Context(), f.CA.ID, Now())
+		check(t, err)
+		equal(t, "entries", revoked, int64(len(list)))
+		stats, err := s.Stats(t.Context())
+		check(t, err)
+		equal(t, "counted", revoked, stats.Revoked)
+		found, err := s.Certificates(t.Context(), pki.CertificateFilter{Status: status, Limit: 10}, Now())
+		check(t, err)
+		equal(t, "found by its status", 1, len(found))
+	}
+	refused(t, release(), fault.Conflict)
+	refused(t, s.ReleaseCertificate(t.Context(), f.NewCertificate(t, "b.example", Now()).Serial, Event(audit.CertificateRelease)), fault.NotFound)
+	before, err := s.RevocationVersion(t.Context(), f.CA.ID)
+	check(t, err)
+	check(t, revoke(pki.CertificateHold, 0))
+	refused(t, revoke(pki.CertificateHold, time.Minute), fault.AlreadyRevoked)
+	state(pki.CertificateHeld, Now(), pki.CertificateHold, 1)
+	check(t, release())
+	state(pki.CertificateValid, time.Time{}, 0, 0)
+	refused(t, release(), fault.Conflict)
+	check(t, revoke(pki.CertificateHold, time.Minute))
+	check(t, revoke(pki.KeyCompromise, time.Hour))
+	state(pki.CertificateRevoked, Now().Add(time.Minute), pki.KeyCompromise, 1)
+	refused(t, release(), fault.Conflict)
+	refused(t, revoke(pki.Superseded, 0), fault.AlreadyRevoked)
+	version, err := s.RevocationVersion(t.Context(), f.CA.ID)
+	check(t, err)
+	equal(t, "versions passed", int64(4), version-before)
+	equal(t, "events", []int{3, 1}, []int{countEvents(t, s, audit.CertificateRevoke), countEvents(t, s, audit.CertificateRelease)})
+}
+
 func testRevocationRace(t *testing.T, s *store.Store) {
 	f := Seed(t, s)
 	c := f.Record(t, f.NewCertificate(t, "a.example", Now()))

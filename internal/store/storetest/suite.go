@@ -44,6 +44,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"finalize facts":           testFinalizeFacts,
 		"many facts":               testManyFacts,
 		"revocation":               testRevocation,
+		"hold":                     testHold,
 		"one revocation":           testRevocationRace,
 		"events":                   testEvents,
 		"refused without a trace":  testRefusalLeavesNothing,
