@@ -59,7 +59,8 @@ func describe(t *testing.T, w *apitest.World) document {
 func access() map[string]auth.Access {
 	return map[string]auth.Access{
 		"login":  "",
-		"whoami": auth.Self, "change-own-password": auth.Self, "list-sessions": auth.Self, "end-session": auth.Self,
+		"whoami": auth.Self, "begin-second-factor": auth.Self, "confirm-second-factor": auth.Self, "make-recovery-codes": auth.Self, "disable-second-factor": auth.Self,
+		"change-own-password": auth.Self, "list-sessions": auth.Self, "end-session": auth.Self,
 		"list-views": auth.Self, "create-view": auth.Self, "update-view": auth.Self, "delete-view": auth.Self,
 
 		"get-statistics":    auth.Inventory,
@@ -92,6 +93,7 @@ func access() map[string]auth.Access {
 		"suspend-ca": auth.Administer, "activate-ca": auth.Administer,
 		"create-token": auth.Administer, "revoke-token": auth.Administer,
 		"create-user": auth.Administer, "update-user": auth.Administer, "delete-user": auth.Administer, "unlock-user": auth.Administer,
+		"reset-second-factor": auth.Administer,
 
 		"create-certificate": auth.Request,
 	}

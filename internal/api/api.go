@@ -190,6 +190,7 @@ func (s *Server) routes() {
 	s.importedRoutes()
 	s.tokenRoutes()
 	s.userRoutes()
+	s.factorRoutes()
 	s.eventRoutes()
 	s.mux.HandleFunc("GET "+apiv1.Prefix+"/openapi.json", s.openAPI)
 	s.mux.HandleFunc("/", s.noRoute)

@@ -149,7 +149,7 @@ func (s *Server) admit(ctx huma.Context, next func(huma.Context)) {
 	ctx.SetHeader("Cache-Control", "no-store")
 	access, _ := ctx.Operation().Metadata[accessExtension].(auth.Access)
 	if access != "" {
-		known, err := s.authenticate(request)
+		known, err := s.authenticate(request, caller)
 		if err == nil {
 			known.Client, known.Request = caller.Client, caller.Request
 			caller = known
@@ -194,7 +194,7 @@ func (s *Server) logRefusal(ctx huma.Context, problem *apiv1.Problem) {
 
 // authenticate returns the principal that this process has put into the context (the console's visitor), or the one of
 // the bearer token (RFC 6750 section 2.1; nowhere else may it be). What comes from the network has no principal.
-func (s *Server) authenticate(request *http.Request) (*auth.Principal, error) {
+func (s *Server) authenticate(request *http.Request, caller *auth.Principal) (*auth.Principal, error) {
 	if known := auth.PrincipalOf(request.Context()); known.Role != "" {
 		who := *known
 		return &who, nil
@@ -208,7 +208,7 @@ func (s *Server) authenticate(request *http.Request) (*auth.Principal, error) {
 	if !strings.EqualFold(scheme, "Bearer") {
 		return nil, fault.New(fault.Unauthenticated, "authorization scheme %.20q is not Bearer", scheme)
 	}
-	return s.config.Auth.Token(request.Context(), token)
+	return s.config.Auth.Token(request.Context(), token, caller.By())
 }
 
 // requestID is empty when there is no randomness, which is no reason to refuse a request that needs none.

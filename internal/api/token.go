@@ -43,7 +43,7 @@ func (s *Server) tokenRoutes() {
 }
 
 func (s *Server) login(ctx context.Context, in *struct{ body[apiv1.Login] }) (*output[apiv1.NewToken], error) {
-	secret, token, err := s.config.Auth.Login(ctx, in.Body.User, in.Body.Password, auth.PrincipalOf(ctx).By())
+	secret, token, err := s.config.Auth.Login(ctx, in.Body.User, in.Body.Password, in.Body.Code, auth.PrincipalOf(ctx).By())
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,23 @@ func (s *Server) login(ctx context.Context, in *struct{ body[apiv1.Login] }) (*o
 
 func (s *Server) whoami(ctx context.Context, _ *struct{}) (*output[apiv1.Caller], error) {
 	caller := auth.PrincipalOf(ctx)
-	out := apiv1.Caller{TokenID: string(caller.TokenID), Name: caller.Name, User: caller.User, Role: string(caller.Role), Sees: caller.Sees}
+	out := apiv1.Caller{
+		TokenID: string(caller.TokenID), Name: caller.Name, User: caller.User, Role: string(caller.Role), Sees: caller.Sees, MustSetSecondFactor: caller.Enrol,
+	}
+	if caller.User != "" {
+		user, err := s.config.Auth.User(ctx, caller.User)
+		if err != nil {
+			return nil, err
+		}
+		if out.Source = "local"; user.Issuer != "" {
+			out.Source = "oidc"
+		}
+		if out.SecondFactor = user.TOTP != nil; out.SecondFactor {
+			if out.RecoveryCodes, err = s.config.Auth.RecoveryCodes(ctx, caller.User); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if caller.ProfileID != "" {
 		out.Profile = profileName(s.config.Catalog.Snapshot(), caller.ProfileID)
 	}

@@ -30,7 +30,7 @@ func (s *Server) userRoutes() {
 	}, s.updateUser)
 	register(s, operation{
 		id: "delete-user", method: http.MethodDelete, path: "/users/{user}", tag: tag, access: auth.Administer, asIs: true,
-		summary: "Delete a user with all sessions",
+		summary: "Delete a user with all that the user has signed in for",
 	}, s.deleteUser)
 	register(s, operation{
 		id: "unlock-user", method: http.MethodPost, path: "/users/{user}/unlock", tag: tag, access: auth.Administer, asIs: true,
@@ -46,7 +46,7 @@ func (s *Server) userRoutes() {
 	}, s.endSession)
 	register(s, operation{
 		id: "change-own-password", method: http.MethodPost, path: "/self/password", tag: tag, access: auth.Self, asIs: true, status: http.StatusNoContent,
-		summary: "Change the caller's own password; all of the caller's sessions end",
+		summary: "Change the caller's own password; what else the caller has signed in for ends",
 	}, s.changeOwnPassword)
 }
 
@@ -58,7 +58,7 @@ type UserPath struct {
 func (s *Server) wireUser(u *pki.User) apiv1.User {
 	out := apiv1.User{
 		Name: u.Name, Role: string(u.Role), Sees: u.Sees, State: string(u.State), Source: "local", DisplayName: u.DisplayName, Email: u.Email,
-		CreatedAt: utc(u.CreatedAt), LastSignInAt: utc(u.LastSignInAt), Version: u.Version,
+		CreatedAt: utc(u.CreatedAt), LastSignInAt: utc(u.LastSignInAt), Version: u.Version, SecondFactor: u.TOTP != nil,
 	}
 	if u.Issuer != "" {
 		out.Source, out.Issuer = "oidc", u.Issuer
@@ -135,10 +135,7 @@ func (s *Server) updateUser(ctx context.Context, in *struct {
 	if in.Body.Email != nil {
 		changed.Email = *in.Body.Email
 	}
-	user, err := s.config.Auth.ChangeUser(ctx, old, &changed, by)
-	if err == nil && in.Body.Password != "" {
-		user, err = s.config.Auth.SetPassword(ctx, user, in.Body.Password, by)
-	}
+	user, err := s.config.Auth.ChangeUser(ctx, old, &changed, in.Body.Password, by)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +220,7 @@ func (s *Server) changeOwnPassword(ctx context.Context, in *struct{ body[apiv1.C
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.config.Auth.SetPassword(ctx, user, in.Body.New, caller.By())
+	_, err = s.config.Auth.SetPassword(ctx, user, in.Body.New, pki.UserEffects{KeepSession: caller.SessionID, KeepToken: caller.TokenID}, caller.By())
 	if found := fault.From(err); err != nil && found.Field == "/password" {
 		found.Field = "/new"
 	}

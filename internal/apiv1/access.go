@@ -34,16 +34,50 @@ type NewToken struct {
 type Login struct {
 	User     string `json:"user"`
 	Password string `json:"password" writeOnly:"true"`
+	Code     string `json:"code,omitempty" writeOnly:"true" maxLength:"64" doc:"Of the authenticator app, or a recovery code; of a user with a second factor."`
+}
+
+// SecondFactorBegin asks for a second factor of the caller's own.
+type SecondFactorBegin struct {
+	Password string `json:"password" writeOnly:"true"`
+}
+
+// SecondFactorEnrolment is a second factor (RFC 6238) that is being set up. Nothing is stored before it is confirmed.
+type SecondFactorEnrolment struct {
+	Secret string `json:"secret" doc:"In base32, to be typed into an authenticator app."`
+	URI    string `json:"uri" doc:"otpauth URI, to be shown as a QR code."`
+	Ticket string `json:"ticket" doc:"Goes with the first code."`
+}
+
+// SecondFactorConfirm stores a second factor.
+type SecondFactorConfirm struct {
+	Ticket string `json:"ticket" maxLength:"4096"`
+	Code   string `json:"code" maxLength:"64" doc:"That the app shows now."`
+}
+
+// SecondFactorProof is what changing one's own second factor needs.
+type SecondFactorProof struct {
+	Password string `json:"password" writeOnly:"true"`
+	Code     string `json:"code" writeOnly:"true" maxLength:"64" doc:"Of the authenticator app, or a recovery code."`
+}
+
+// RecoveryCodes are good in place of a code of the app, each once. They are shown once.
+type RecoveryCodes struct {
+	Codes []string `json:"codes" nullable:"false"`
 }
 
 // Caller is who a token belongs to.
 type Caller struct {
-	TokenID string   `json:"tokenId,omitempty" doc:"Absent for somebody who has signed in to the console."`
-	Name    string   `json:"name"`
-	User    string   `json:"user,omitempty" doc:"Who has signed in; absent for a token."`
-	Role    string   `json:"role"`
-	Profile string   `json:"profile,omitempty"`
-	Sees    []string `json:"sees,omitempty" nullable:"false" doc:"Identities that it sees; absent: all."`
+	TokenID             string   `json:"tokenId,omitempty" doc:"Absent for somebody who has signed in to the console."`
+	Name                string   `json:"name"`
+	User                string   `json:"user,omitempty" doc:"Who has signed in; absent for a token."`
+	Role                string   `json:"role"`
+	Profile             string   `json:"profile,omitempty"`
+	Sees                []string `json:"sees,omitempty" nullable:"false" doc:"Identities that it sees; absent: all."`
+	Source              string   `json:"source,omitempty" doc:"Where the user signs in: local, with a password, or oidc."`
+	SecondFactor        bool     `json:"secondFactor,omitempty" doc:"The user has one."`
+	RecoveryCodes       int      `json:"recoveryCodes,omitempty" doc:"How many are left."`
+	MustSetSecondFactor bool     `json:"mustSetSecondFactor,omitempty" doc:"Nothing else is allowed before."`
 }
 
 // User is a person who signs in.
@@ -60,6 +94,7 @@ type User struct {
 	LastSignInAt time.Time `json:"lastSignInAt,omitzero"`
 	CreatedAt    time.Time `json:"createdAt"`
 	Version      int64     `json:"version" doc:"Counts changes; a change may name the version that it changes."`
+	SecondFactor bool      `json:"secondFactor" doc:"Signs in with a code of an authenticator app as well."`
 }
 
 // CreateUser asks for a user who signs in with a password.

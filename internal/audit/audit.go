@@ -30,6 +30,7 @@ const (
 	CredentialRevoke     Action = "credential.revoke"
 	TokenCreate          Action = "token.create"
 	TokenRevoke          Action = "token.revoke"
+	TokenRefuse          Action = "token.refuse" // a bearer token that is unknown, or has ended
 	ViewCreate           Action = "view.create"
 	ViewUpdate           Action = "view.update"
 	ViewDelete           Action = "view.delete"
@@ -58,6 +59,10 @@ const (
 	UserCreate           Action = "user.create"
 	UserUpdate           Action = "user.update"
 	UserDelete           Action = "user.delete"
+	FactorSet            Action = "user.set-second-factor"
+	FactorReset          Action = "user.reset-second-factor"
+	RecoveryCodesMake    Action = "user.make-recovery-codes"
+	RecoveryCodeUse      Action = "user.use-recovery-code"
 	SessionCreate        Action = "session.create" // somebody has signed in to the console
 	SessionEnd           Action = "session.end"
 	SessionRefuse        Action = "session.refuse" // a session that is unknown or has ended, or a form from another site

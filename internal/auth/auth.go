@@ -36,12 +36,34 @@ type TokenStore interface {
 // administrator (Conflict).
 type UserStore interface {
 	CreateUser(ctx context.Context, user *pki.User, event audit.Event) error
-	UpdateUser(ctx context.Context, user *pki.User, endSessions bool, event audit.Event) error
+	UpdateUser(ctx context.Context, user *pki.User, effects pki.UserEffects, event audit.Event) error
 	DeleteUser(ctx context.Context, name string, event audit.Event) error
 	Users(ctx context.Context) ([]pki.User, error)
 	User(ctx context.Context, name string) (*pki.User, error)
 	UserBySubject(ctx context.Context, issuer, subject string) (*pki.User, error)
-	NoteSignIn(ctx context.Context, name string, failures int, lockedUntil, at time.Time, event *audit.Event) error
+}
+
+// SignInStore keeps what is known of attempts to sign in, for all replicas. NoteFailure counts atomically: none of several
+// attempts at once is lost.
+type SignInStore interface {
+	SignInPlace(ctx context.Context, user, network string, now time.Time) (pki.SignInPlace, error)
+	NoteFailure(ctx context.Context, failed pki.FailedSignIn, lockedFor func(failures int) time.Duration, event *audit.Event) error
+	NoteSignIn(ctx context.Context, user, network string, at, forget time.Time) error
+}
+
+// FactorStore keeps second factors. UseStep and UseRecoveryCode are true once for each step and code, on all replicas.
+type FactorStore interface {
+	SetSecondFactor(ctx context.Context, user string, factor pki.SecondFactor, event audit.Event) error
+	SetRecoveryCodes(ctx context.Context, user string, hashes [][32]byte, event audit.Event) error
+	UseStep(ctx context.Context, user string, step int64) (bool, error)
+	UseRecoveryCode(ctx context.Context, user string, hash [32]byte) (bool, error)
+	RecoveryCodes(ctx context.Context, user string) (int, error)
+}
+
+// Vault seals secrets of second factors, and what people carry between two steps of signing in.
+type Vault interface {
+	Seal(purpose, id string, plain []byte) ([]byte, error)
+	Unseal(purpose, id string, sealed []byte) ([]byte, error)
 }
 
 // SessionStore keeps sessions. SessionByHash answers NotFound; ending one that is not there is no error.
@@ -62,6 +84,8 @@ type EventStore interface {
 type Store interface {
 	TokenStore
 	UserStore
+	SignInStore
+	FactorStore
 	SessionStore
 	EventStore
 }
@@ -69,11 +93,14 @@ type Store interface {
 // Config is what an Authenticator needs.
 type Config struct {
 	Store         Store            // required
+	Vault         Vault            // required
 	Now           func() time.Time // required
 	Random        io.Reader        // required; crypto/rand.Reader outside tests
 	Logger        *slog.Logger     // nil: nothing is logged
 	LoginLifetime time.Duration    // of tokens that a login makes, and of sessions; 0: 12 hours
 	SessionIdle   time.Duration    // after which a session that nobody used ends; 0: an hour
+	SecondFactor  bool             // local users must have one: without, they may only set one up
+	Issuer        string           // what authenticator apps call this server; "": Certloom
 	Replica       string           // name of this process in audit events; may be empty
 }
 
@@ -97,8 +124,11 @@ const (
 
 // New checks the configuration.
 func New(config Config) (*Authenticator, error) {
-	if config.Store == nil || config.Now == nil || config.Random == nil {
-		return nil, errors.New("auth: Store, Now and Random are required")
+	if config.Store == nil || config.Vault == nil || config.Now == nil || config.Random == nil {
+		return nil, errors.New("auth: Store, Vault, Now and Random are required")
+	}
+	if config.Issuer == "" {
+		config.Issuer = "Certloom"
 	}
 	if config.LoginLifetime < 0 {
 		return nil, fmt.Errorf("auth: LoginLifetime %s is negative", config.LoginLifetime)
@@ -135,6 +165,7 @@ type Principal struct {
 	Sees      []string      // patterns of the identities that it sees (pki.CertificateFilter); nil: all
 	Client    pki.Client    // set by the surface
 	Request   string        // request ID, set by the surface
+	Enrol     bool          // must set up a second factor, and may do nothing else
 }
 
 // By is the principal in audit events.
@@ -199,6 +230,10 @@ func Allows(role pki.Role, access Access) bool {
 
 // Check refuses a principal whose role does not have the access, as Unauthorized.
 func (p *Principal) Check(access Access) error {
+	if p.Enrol && access != Self {
+		return fault.New(fault.Unauthorized, "user %q must set up a second factor first", p.User).
+			WithHint("in the console, under your name: Second factor")
+	}
 	if Allows(p.Role, access) {
 		return nil
 	}

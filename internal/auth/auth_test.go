@@ -28,13 +28,20 @@ type door struct {
 
 func newDoor(t *testing.T) *door {
 	t.Helper()
+	return newDoorWith(t, func(*auth.Config) {})
+}
+
+func newDoorWith(t *testing.T, change func(*auth.Config)) *door {
+	t.Helper()
 	d := &door{
-		store: &drawer{tokens: map[[32]byte]*pki.APIToken{}, users: map[string]*pki.User{}, sessions: map[[32]byte]*pki.Session{}},
+		store: &drawer{tokens: map[[32]byte]*pki.APIToken{}, users: map[string]*pki.User{}, sessions: map[[32]byte]*pki.Session{}, places: map[[2]string]*place{}, recovery: map[string][][32]byte{}, steps: map[string]int64{}},
 		now:   time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC),
 	}
-	a, err := auth.New(auth.Config{
-		Store: d.store, Now: func() time.Time { return d.now }, Random: rand.Reader, Logger: slog.New(slog.NewTextHandler(&d.log, nil)),
-	})
+	config := auth.Config{
+		Store: d.store, Vault: newSafe(t), Now: func() time.Time { return d.now }, Random: rand.Reader, Logger: slog.New(slog.NewTextHandler(&d.log, nil)),
+	}
+	change(&config)
+	a, err := auth.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +67,7 @@ func TestTokens(t *testing.T) {
 	if len(secret) != 47 || !strings.HasPrefix(secret, "clt_") {
 		t.Errorf("secret of %d characters", len(secret))
 	}
-	p, err := d.Token(t.Context(), secret)
+	p, err := d.Token(t.Context(), secret, audit.By{})
 	if err != nil || p.TokenID != token.ID || p.Name != "ci" || p.Role != pki.RoleRequester || p.ProfileID != "p-1" {
 		t.Errorf("principal %+v, %v", p, err)
 	}
@@ -82,7 +89,7 @@ func TestRefusesTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.now = d.now.Add(time.Hour - time.Second)
-	if _, err := d.Token(t.Context(), secret); err != nil {
+	if _, err := d.Token(t.Context(), secret, audit.By{}); err != nil {
 		t.Errorf("a second before it expires: %v", err)
 	}
 	d.now = d.now.Add(time.Second)
@@ -100,12 +107,12 @@ func TestRefusesTokens(t *testing.T) {
 		"refuses/unknown":    "clt_" + strings.Repeat("A", 43),
 		"refuses/huge":       strings.Repeat("A", 1<<20),
 	} {
-		if _, err := d.Token(t.Context(), bearer); !fault.Is(err, fault.Unauthenticated) || (len(bearer) > 4 && strings.Contains(err.Error(), bearer)) {
+		if _, err := d.Token(t.Context(), bearer, audit.By{}); !fault.Is(err, fault.Unauthenticated) || (len(bearer) > 4 && strings.Contains(err.Error(), bearer)) {
 			t.Errorf("%s: %.200v", name, err)
 		}
 	}
 	d.store.fails = errors.New("the disk burns")
-	if _, err := d.Token(t.Context(), "clt_"+strings.Repeat("A", 43)); fault.Is(err, fault.Unauthenticated) || err == nil {
+	if _, err := d.Token(t.Context(), "clt_"+strings.Repeat("A", 43), audit.By{}); fault.Is(err, fault.Unauthenticated) || err == nil {
 		t.Errorf("a database that is away must not look like a wrong token: %v", err)
 	}
 }
@@ -115,7 +122,7 @@ func TestLastUseIsKeptToWithinAMinute(t *testing.T) {
 	d := newDoor(t)
 	secret, _ := d.token(t, auth.NewToken{Name: "x", Role: pki.RoleAuditor})
 	for range 10 {
-		if _, err := d.Token(t.Context(), secret); err != nil {
+		if _, err := d.Token(t.Context(), secret, audit.By{}); err != nil {
 			t.Fatal(err)
 		}
 		d.now = d.now.Add(20 * time.Second)
@@ -155,14 +162,14 @@ func TestLogin(t *testing.T) {
 	if phc := d.store.users["ann"].PasswordHash; !strings.HasPrefix(phc, "$argon2id$v=19$m=19456,t=2,p=1$") {
 		t.Errorf("hash %q", phc)
 	}
-	secret, token, err := d.Login(t.Context(), "ann", password, from("192.0.2.1"))
+	secret, token, err := d.Login(t.Context(), "ann", password, "", from("192.0.2.1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if token.Role != pki.RoleAdmin || !token.ExpiresAt.Equal(d.now.Add(12*time.Hour)) || token.Name != "login-ann" {
 		t.Errorf("token %+v", token)
 	}
-	if _, err := d.Token(t.Context(), secret); err != nil {
+	if _, err := d.Token(t.Context(), secret, audit.By{}); err != nil {
 		t.Error(err)
 	}
 	for name, pair := range map[string][2]string{
@@ -176,7 +183,7 @@ func TestLogin(t *testing.T) {
 		"refuses/decoy-empty": {"bob", ""},
 		"refuses/wrong field": {password, ""},
 	} {
-		_, _, err := d.Login(t.Context(), pair[0], pair[1], from("192.0.2.2"))
+		_, _, err := d.Login(t.Context(), pair[0], pair[1], "", from("192.0.2.2"))
 		if !fault.Is(err, fault.Unauthenticated) || fault.From(err).Public != "user name or password is wrong" {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -198,7 +205,7 @@ func TestLoginWhileOthersSignIn(t *testing.T) {
 		d := newDoor(t)
 		release := auth.Occupy(d.Authenticator)
 		began := time.Now()
-		_, _, err := d.Login(t.Context(), "ann", "correct horse battery", from("192.0.2.1"))
+		_, _, err := d.Login(t.Context(), "ann", "correct horse battery", "", from("192.0.2.1"))
 		if !fault.Is(err, fault.Unavailable) || fault.From(err).RetryAfter <= 0 || time.Since(began) > 5*time.Second {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
@@ -217,7 +224,7 @@ func TestLoginIsThrottled(t *testing.T) {
 		if password != "correct horse battery" {
 			name = "nobody" // whose failures lock nobody
 		}
-		_, _, err := d.Login(t.Context(), name, password, from(address))
+		_, _, err := d.Login(t.Context(), name, password, "", from(address))
 		return err
 	}
 	// From addresses of one IPv6 network, which count as one.
@@ -255,7 +262,7 @@ func TestRefusesUsers(t *testing.T) {
 		}
 	}
 	d.store.users["eve"] = &pki.User{Name: "eve", PasswordHash: "$argon2id$v=19$m=4294967295,t=1,p=1$AAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}
-	if _, _, err := d.Login(t.Context(), "eve", "correct horse battery", from("")); err == nil || fault.Is(err, fault.Unauthenticated) {
+	if _, _, err := d.Login(t.Context(), "eve", "correct horse battery", "", from("")); err == nil || fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("a stored hash that would take 4 TiB: %v", err)
 	}
 }
@@ -294,7 +301,7 @@ func TestRoles(t *testing.T) {
 // BenchmarkToken is what each request of the API pays to find out who calls, without the database.
 func BenchmarkToken(b *testing.B) {
 	d := &door{store: &drawer{tokens: map[[32]byte]*pki.APIToken{}}, now: time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)}
-	a, err := auth.New(auth.Config{Store: d.store, Now: func() time.Time { return d.now }, Random: rand.Reader})
+	a, err := auth.New(auth.Config{Store: d.store, Vault: newSafe(b), Now: func() time.Time { return d.now }, Random: rand.Reader})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -303,7 +310,7 @@ func BenchmarkToken(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := a.Token(b.Context(), secret); err != nil {
+		if _, err := a.Token(b.Context(), secret, audit.By{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/fault"
-	"github.com/certloom/certloom/internal/telemetry"
 )
 
 // RefuseExternal records that somebody who came from an identity provider was not let in, and returns the refusal. Who
@@ -16,12 +15,6 @@ func (a *Authenticator) RefuseExternal(ctx context.Context, who string, refused 
 	if who == "" {
 		who = "unknown user"
 	}
-	event := a.event(by, audit.LoginRefuse, who, audit.Detail{Reason: refused.Public, Problem: refused.Kind.Meaning().ACME})
-	event.Outcome = audit.Refused
-	if a.refusals.Allow(&event) {
-		if err := a.config.Store.RecordEvent(ctx, event); err != nil {
-			a.config.Logger.ErrorContext(ctx, "refused sign-in not recorded", telemetry.KeyError, err)
-		}
-	}
+	a.recordRefusal(ctx, by, audit.LoginRefuse, who, refused)
 	return refused
 }

@@ -17,24 +17,27 @@ import (
 	"github.com/certloom/certloom/internal/telemetry"
 )
 
-// Login exchanges a password for a token that expires by itself and has the user's rights. A wrong name and a wrong
-// password get the same answer in the same time; attempts from one address are limited (RateLimited), those for one
-// user are delayed (signIn), and refusals are audited.
-func (a *Authenticator) Login(ctx context.Context, name, password string, by audit.By) (string, *pki.APIToken, error) {
-	user, by, err := a.signIn(ctx, name, password, by)
+// Login exchanges a password, and a code of a user with a second factor, for a token that expires by itself and has the
+// rights that the user has at each use. A wrong name and a wrong password get the same answer in the same time; attempts from
+// one address are limited (RateLimited), those for one user are delayed (lockedFor), and refusals are audited.
+func (a *Authenticator) Login(ctx context.Context, name, password, code string, by audit.By) (string, *pki.APIToken, error) {
+	user, by, err := a.signIn(ctx, name, password, code, by)
 	if err != nil {
 		return "", nil, err
 	}
-	request := NewToken{Name: "login-" + name, Role: user.Role, Sees: user.Sees, ExpiresAt: a.config.Now().UTC().Add(a.config.LoginLifetime)}
+	request := NewToken{Name: "login-" + name, Role: user.Role, Sees: user.Sees, ExpiresAt: a.config.Now().UTC().Add(a.config.LoginLifetime), user: user.Name}
 	return a.makeToken(ctx, request, by)
 }
 
-// Who guesses the password of one user waits longer each time, from whatever addresses. Strangers can so keep a
-// user from signing in, for lockLongest at a time; whoever is signed in already, and tokens, are not concerned.
+// Who guesses the password of one user waits longer each time. Failures from a network that the user has signed in from
+// count apart from all others, so that strangers cannot keep a user out of where the user usually is; whoever is signed in
+// already, and tokens, are not concerned.
 const (
 	lockAfter   = 5
 	lockFirst   = 30 * time.Second
 	lockLongest = 15 * time.Minute
+	// rememberNetwork is how long a network is the user's after the last time.
+	rememberNetwork = 90 * 24 * time.Hour
 )
 
 // lockedFor is how long a user's password is wrong after a number of failures.
@@ -45,14 +48,44 @@ func lockedFor(failures int) time.Duration {
 	return min(lockLongest, lockFirst<<min(failures-lockAfter, 10))
 }
 
-// signIn finds who a name and a password belong to, and counts what fails. While a user is locked even the right
-// password is refused, with the answer that a wrong one gets.
-func (a *Authenticator) signIn(ctx context.Context, name, password string, by audit.By) (*pki.User, audit.By, error) {
+// Failures from one network, whoever was tried, on all replicas together. Many people may share an address.
+const (
+	addressFailures = 30
+	addressWindow   = 10 * time.Minute
+)
+
+// signIn finds who a name and a password belong to, and a code if the user has a second factor, and counts what fails.
+func (a *Authenticator) signIn(ctx context.Context, name, password, code string, by audit.By) (*pki.User, audit.By, error) {
+	user, by, err := a.provePassword(ctx, name, password, by)
+	if err != nil {
+		return nil, by, err
+	}
+	if user.TOTP != nil {
+		if code == "" {
+			return nil, by, a.needCode(user, by)
+		}
+		if err := a.proveCode(ctx, user, code, by); err != nil {
+			return nil, by, err
+		}
+	}
+	return user, by, a.noteSignIn(ctx, user, by)
+}
+
+// noteSignIn ends the counts of failures.
+func (a *Authenticator) noteSignIn(ctx context.Context, user *pki.User, by audit.By) error {
 	now := a.config.Now().UTC()
+	a.throttle.forget(by.Client.Address)
+	if err := a.config.Store.NoteSignIn(ctx, user.Name, network(by.Client.Address).String(), now, now.Add(-rememberNetwork)); err != nil {
+		return fmt.Errorf("note sign-in: %w", err)
+	}
+	return nil
+}
+
+// provePassword finds who a name and a password belong to. While a user is locked even the right password is refused, with
+// the answer that a wrong one gets.
+func (a *Authenticator) provePassword(ctx context.Context, name, password string, by audit.By) (*pki.User, audit.By, error) {
 	by.Actor = audit.Actor{Kind: audit.Nobody}
-	if wait := a.throttle.take(by.Client.Address, now); wait > 0 {
-		err := fault.New(fault.RateLimited, "too many attempts to sign in from %s; try again in %s", by.Client.Address, wait)
-		err.RetryAfter = wait
+	if err := a.admitAttempt(ctx, by); err != nil {
 		return nil, by, err
 	}
 	user, ok, err := a.checkPassword(ctx, name, password)
@@ -63,22 +96,52 @@ func (a *Authenticator) signIn(ctx context.Context, name, password string, by au
 	if user != nil {
 		by.Actor = audit.Actor{Kind: audit.User, ID: user.Name, Name: user.Name}
 	}
+	locked, err := a.locked(ctx, user, by)
 	switch {
-	case user != nil && now.Before(user.LockedUntil):
-		return nil, by, a.refuseLogin(ctx, by, nil)
-	case user != nil && !ok:
-		failures := user.Failures + 1
-		return nil, by, a.refuseLogin(ctx, by, func(event *audit.Event) error {
-			return a.config.Store.NoteSignIn(ctx, user.Name, failures, now.Add(lockedFor(failures)), time.Time{}, event)
-		})
+	case err != nil:
+		return nil, by, err
+	case locked:
+		return nil, by, a.refuseLogin(ctx, by, nil, wrongPassword())
 	case !ok || user.State != pki.Active:
-		return nil, by, a.refuseLogin(ctx, by, nil)
-	}
-	a.throttle.forget(by.Client.Address)
-	if err := a.config.Store.NoteSignIn(ctx, user.Name, 0, time.Time{}, now, nil); err != nil {
-		return nil, by, fmt.Errorf("note sign-in: %w", err)
+		return nil, by, a.refuseLogin(ctx, by, user, wrongPassword())
 	}
 	return user, by, nil
+}
+
+// admitAttempt limits attempts from an address: of this process by their number, of all replicas by those that failed.
+func (a *Authenticator) admitAttempt(ctx context.Context, by audit.By) error {
+	now := a.config.Now().UTC()
+	wait := a.throttle.take(by.Client.Address, now)
+	if wait == 0 {
+		place, err := a.config.Store.SignInPlace(ctx, "", network(by.Client.Address).String(), now)
+		if err != nil {
+			return fmt.Errorf("look for failures: %w", err)
+		}
+		if place.Failures < addressFailures {
+			return nil
+		}
+		wait = max(time.Second, place.Until.Sub(now).Round(time.Second))
+	}
+	err := fault.New(fault.RateLimited, "too many attempts to sign in from %s; try again in %s", by.Client.Address, wait)
+	err.RetryAfter = wait
+	return err
+}
+
+// locked reports whether a user may not sign in now from an address.
+func (a *Authenticator) locked(ctx context.Context, user *pki.User, by audit.By) (bool, error) {
+	if user == nil {
+		return false, nil
+	}
+	now := a.config.Now().UTC()
+	place, err := a.config.Store.SignInPlace(ctx, user.Name, network(by.Client.Address).String(), now)
+	if err != nil {
+		return false, fmt.Errorf("look for failures: %w", err)
+	}
+	return now.Before(place.LockedUntil), nil
+}
+
+func wrongPassword() *fault.Error {
+	return fault.New(fault.Unauthenticated, "user name or password is wrong").WithHint("certloom dev writes both into dev.json in its data folder")
 }
 
 // checkPassword reports whether the password is the user's, and who that is; nil when there is no such user.
@@ -114,12 +177,16 @@ func (a *Authenticator) checkPassword(ctx context.Context, name, password string
 	return user, same && user != nil && user.PasswordHash != "" && !tooLong, nil
 }
 
-// refuseLogin records a refusal, with what else is to be stored with it, and returns what the caller is told.
-func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By, store func(*audit.Event) error) error {
-	refused := fault.New(fault.Unauthenticated, "user name or password is wrong").WithHint("certloom dev writes both into dev.json in its data folder")
-	target := by.Actor.ID
+// refuseLogin counts a failure, of the user if there is one, records it, and returns what the caller is told. Its writes are
+// the same whether there is such a user or not.
+func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By, user *pki.User, refused *fault.Error) error {
+	now := a.config.Now().UTC()
+	target, failed := by.Actor.ID, pki.FailedSignIn{Network: network(by.Client.Address).String(), At: now, Until: now.Add(addressWindow)}
 	if target == "" {
 		target = "unknown user"
+	}
+	if user != nil {
+		failed.User = user.Name
 	}
 	event := a.event(by, audit.LoginRefuse, target, audit.Detail{Reason: refused.Public, Problem: refused.Kind.Meaning().ACME})
 	event.Outcome = audit.Refused
@@ -127,14 +194,7 @@ func (a *Authenticator) refuseLogin(ctx context.Context, by audit.By, store func
 	if !a.refusals.Allow(&event) {
 		told = nil
 	}
-	var err error
-	switch {
-	case store != nil:
-		err = store(told)
-	case told != nil:
-		err = a.config.Store.RecordEvent(ctx, event)
-	}
-	if err != nil {
+	if err := a.config.Store.NoteFailure(ctx, failed, lockedFor, told); err != nil {
 		a.config.Logger.ErrorContext(ctx, "refused login not recorded", telemetry.KeyError, err)
 	}
 	return refused

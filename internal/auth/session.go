@@ -18,9 +18,19 @@ import (
 // defaultSessionIdle is a long meeting: a browser that is left alone must not stay signed in.
 const defaultSessionIdle = time.Hour
 
-// SignIn exchanges a password for the secret of a session. It refuses as Login does.
-func (a *Authenticator) SignIn(ctx context.Context, name, password string, by audit.By) (string, *pki.Session, error) {
-	user, by, err := a.signIn(ctx, name, password, by)
+// SignIn exchanges a password, and a code of a user with a second factor, for the secret of a session. It refuses as Login
+// does.
+func (a *Authenticator) SignIn(ctx context.Context, name, password, code string, by audit.By) (string, *pki.Session, error) {
+	user, by, err := a.signIn(ctx, name, password, code, by)
+	if err != nil {
+		return "", nil, err
+	}
+	return a.StartSession(ctx, user, by)
+}
+
+// SignInWithTicket is SignIn for somebody whose password was right a moment ago (Ticket).
+func (a *Authenticator) SignInWithTicket(ctx context.Context, ticket, code string, by audit.By) (string, *pki.Session, error) {
+	user, by, err := a.signInWithTicket(ctx, ticket, code, by)
 	if err != nil {
 		return "", nil, err
 	}
@@ -70,7 +80,7 @@ func (a *Authenticator) Session(ctx context.Context, secret string) (*Principal,
 	case subtle.ConstantTimeCompare(session.Hash[:], hash[:]) != 1:
 		return nil, a.refuseSession(ctx, by, fault.New(fault.Unauthenticated, "the session is not one of this server"))
 	case !now.Before(session.ExpiresAt) || now.Sub(session.LastUsedAt) > a.config.SessionIdle:
-		return nil, fault.New(fault.Unauthenticated, "the session has expired")
+		return nil, a.refuseSession(ctx, by, fault.New(fault.Unauthenticated, "the session has expired"))
 	}
 	user, err := a.config.Store.User(ctx, session.User)
 	switch {
@@ -87,7 +97,7 @@ func (a *Authenticator) Session(ctx context.Context, secret string) (*Principal,
 			a.config.Logger.WarnContext(ctx, "last use of a session not recorded", telemetry.KeyError, err)
 		}
 	}
-	return &Principal{SessionID: session.ID, User: user.Name, Name: user.Name, Role: user.Role, Sees: user.Sees}, nil
+	return &Principal{SessionID: session.ID, User: user.Name, Name: user.Name, Role: user.Role, Sees: user.Sees, Enrol: a.mustEnrol(user)}, nil
 }
 
 // Sessions returns the sessions that have not ended; of one person, if user is not "".
@@ -119,18 +129,24 @@ func (a *Authenticator) RefuseForeign(ctx context.Context, by audit.By, refused 
 	return a.refuseSession(ctx, by, refused)
 }
 
-// refuseSession records a refusal and returns it. Strangers can cause any number of them, so not each is recorded.
+// refuseSession records a refusal and returns it.
 func (a *Authenticator) refuseSession(ctx context.Context, by audit.By, refused *fault.Error) error {
 	target := by.Actor.ID
 	if target == "" {
 		target = "unknown user"
 	}
-	event := a.event(by, audit.SessionRefuse, target, audit.Detail{Reason: refused.Public, Problem: refused.Kind.Meaning().ACME})
-	event.Outcome = audit.Refused
-	if a.refusals.Allow(&event) {
-		if err := a.config.Store.RecordEvent(ctx, event); err != nil {
-			a.config.Logger.ErrorContext(ctx, "refused session not recorded", telemetry.KeyError, err)
-		}
-	}
+	a.recordRefusal(ctx, by, audit.SessionRefuse, target, refused)
 	return refused
+}
+
+// recordRefusal writes an event of its own. Strangers can cause any number of them, so not each is recorded.
+func (a *Authenticator) recordRefusal(ctx context.Context, by audit.By, action audit.Action, target string, refused *fault.Error) {
+	event := a.event(by, action, target, audit.Detail{Reason: refused.Public, Problem: refused.Kind.Meaning().ACME})
+	event.Outcome = audit.Refused
+	if !a.refusals.Allow(&event) {
+		return
+	}
+	if err := a.config.Store.RecordEvent(ctx, event); err != nil {
+		a.config.Logger.ErrorContext(ctx, "refusal not recorded", telemetry.KeyResource, string(action), telemetry.KeyError, err)
+	}
 }

@@ -28,7 +28,7 @@ func TestSession(t *testing.T) {
 	t.Parallel()
 	d := newDoor(t)
 	ann := d.person(t, "ann", pki.RoleNamespaceViewer, "spiffe://cluster.local/ns/shop/*")
-	secret, session, err := d.SignIn(t.Context(), "ann", password, from("192.0.2.1"))
+	secret, session, err := d.SignIn(t.Context(), "ann", password, "", from("192.0.2.1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestSession(t *testing.T) {
 	// What the user may do counts now, not when the session began.
 	changed := *ann
 	changed.Role, changed.Sees = pki.RoleAuditor, nil
-	if _, err = d.ChangeUser(t.Context(), ann, &changed, audit.By{}); err != nil {
+	if _, err = d.ChangeUser(t.Context(), ann, &changed, "", audit.By{}); err != nil {
 		t.Fatal(err)
 	}
 	if who, err = d.Session(t.Context(), secret); err != nil || who.Role != pki.RoleAuditor || who.Sees != nil {
@@ -85,7 +85,7 @@ func TestRefusesSessions(t *testing.T) {
 		"refuses/suspended-user": func(_ *testing.T, d *door, _ *pki.User) { d.store.users["ann"].State = pki.Suspended },
 		"refuses/deleted-user":   func(_ *testing.T, d *door, _ *pki.User) { delete(d.store.users, "ann") },
 		"refuses/other-password": func(t *testing.T, d *door, ann *pki.User) {
-			if _, err := d.SetPassword(t.Context(), ann, "another good password", audit.By{}); err != nil {
+			if _, err := d.SetPassword(t.Context(), ann, "another good password", pki.UserEffects{}, audit.By{}); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -94,7 +94,7 @@ func TestRefusesSessions(t *testing.T) {
 			t.Parallel()
 			d := newDoor(t)
 			d.person(t, "ann", pki.RoleAdmin)
-			secret, _, err := d.SignIn(t.Context(), "ann", password, from("192.0.2.1"))
+			secret, _, err := d.SignIn(t.Context(), "ann", password, "", from("192.0.2.1"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +126,7 @@ func TestGuessingLocksAUser(t *testing.T) {
 	address := 0
 	try := func(with string) error {
 		address++ // each from elsewhere, so that only the user's lock counts
-		_, _, err := d.SignIn(t.Context(), "ann", with, from("2001:db8:"+strings.Repeat("1", address%4+1)+":"+string(rune('a'+address%6))+"::1"))
+		_, _, err := d.SignIn(t.Context(), "ann", with, "", from("2001:db8:"+strings.Repeat("1", address%4+1)+":"+string(rune('a'+address%6))+"::1"))
 		return err
 	}
 	for range 5 {
@@ -176,7 +176,7 @@ func TestExternalUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := d.SignIn(t.Context(), user.Name, "", from("192.0.2.1")); !fault.Is(err, fault.Unauthenticated) {
+	if _, _, err := d.SignIn(t.Context(), user.Name, "", "", from("192.0.2.1")); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("without a password: %v", err)
 	}
 	known.Role = pki.RoleAuditor
@@ -192,7 +192,7 @@ func TestExternalUsers(t *testing.T) {
 	}
 	changed := *user
 	changed.Role = pki.RoleAdmin
-	if _, err := d.ChangeUser(t.Context(), user, &changed, audit.By{}); !fault.Is(err, fault.Conflict) {
+	if _, err := d.ChangeUser(t.Context(), user, &changed, "", audit.By{}); !fault.Is(err, fault.Conflict) {
 		t.Errorf("a role that the provider gives is changed here: %v", err)
 	}
 }

@@ -27,26 +27,40 @@ const tokenBytes = 32
 const touchEvery = time.Minute
 
 // Token returns the principal of a bearer token. Unauthenticated says whether the token is malformed, unknown, expired
-// or revoked; who knows a token's 256 bits may know that.
-func (a *Authenticator) Token(ctx context.Context, bearer string) (*Principal, error) {
+// or revoked; who knows a token's 256 bits may know that. That is audited, unless it is too often. A token that somebody has
+// signed in for has the rights that the user has now.
+func (a *Authenticator) Token(ctx context.Context, bearer string, by audit.By) (*Principal, error) {
+	who, target, err := a.token(ctx, bearer)
+	if refused := fault.From(err); err != nil && refused.Kind == fault.Unauthenticated {
+		a.recordRefusal(ctx, by, audit.TokenRefuse, target, refused)
+	}
+	return who, err
+}
+
+// token is Token without the event; target is what that would name.
+func (a *Authenticator) token(ctx context.Context, bearer string) (who *Principal, target string, err error) {
+	target = "unknown token"
 	if !wellFormed(bearer) {
-		return nil, unauthenticated("bearer token is not of the form %s and 43 characters", tokenPrefix)
+		return nil, target, unauthenticated("bearer token is not of the form %s and 43 characters", tokenPrefix)
 	}
 	hash := sha256.Sum256([]byte(bearer))
 	token, err := a.config.Store.TokenByHash(ctx, hash)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return nil, unauthenticated("bearer token is not known here")
+		return nil, target, unauthenticated("bearer token is not known here")
 	case err != nil:
-		return nil, fmt.Errorf("find token: %w", err)
+		return nil, target, fmt.Errorf("find token: %w", err)
 	case subtle.ConstantTimeCompare(token.Hash[:], hash[:]) != 1:
-		return nil, unauthenticated("bearer token is not known here")
+		return nil, target, unauthenticated("bearer token is not known here")
+	case token.State == pki.Suspended:
+		return nil, string(token.ID), unauthenticated("user %q, who has signed in for token %q, is suspended", token.User, token.Name)
 	case token.State != pki.Active:
-		return nil, unauthenticated("token %q was revoked", token.Name)
+		return nil, string(token.ID), unauthenticated("token %q was revoked", token.Name)
 	}
+	target = string(token.ID)
 	now := a.config.Now().UTC()
 	if !token.ExpiresAt.IsZero() && !now.Before(token.ExpiresAt) {
-		return nil, unauthenticated("token %q expired at %s", token.Name, token.ExpiresAt.Format(time.RFC3339))
+		return nil, target, unauthenticated("token %q expired at %s", token.Name, token.ExpiresAt.Format(time.RFC3339))
 	}
 	if now.Sub(token.LastUsedAt) >= touchEvery {
 		// The request goes on if this fails: it is a note, not a decision.
@@ -54,7 +68,15 @@ func (a *Authenticator) Token(ctx context.Context, bearer string) (*Principal, e
 			a.config.Logger.WarnContext(ctx, "last use of a token not recorded", telemetry.KeyError, err)
 		}
 	}
-	return &Principal{TokenID: token.ID, Name: token.Name, Role: token.Role, ProfileID: token.ProfileID, Sees: token.Sees}, nil
+	who = &Principal{TokenID: token.ID, User: token.User, Name: token.Name, Role: token.Role, ProfileID: token.ProfileID, Sees: token.Sees}
+	if token.User != "" && a.config.SecondFactor {
+		user, err := a.config.Store.User(ctx, token.User)
+		if err != nil {
+			return nil, target, fmt.Errorf("find user: %w", err)
+		}
+		who.Enrol = a.mustEnrol(user)
+	}
+	return who, target, nil
 }
 
 func unauthenticated(format string, args ...any) error {
@@ -79,6 +101,7 @@ type NewToken struct {
 	ProfileID pki.ProfileID // of a requester, required; of others, none. The caller has checked that it exists.
 	Sees      []string      // of a namespace viewer, required; of others, none
 	ExpiresAt time.Time     // zero: never
+	user      string        // who has signed in for it
 }
 
 // CreateToken makes an API token and returns its secret, which nobody can ask for again. All problems of the request
@@ -132,6 +155,7 @@ func (a *Authenticator) makeToken(ctx context.Context, request NewToken, by audi
 	token := &pki.APIToken{
 		ID: id, Name: request.Name, Hash: sha256.Sum256([]byte(secret)), State: pki.Active,
 		Role: request.Role, ProfileID: request.ProfileID, Sees: request.Sees, CreatedAt: now, ExpiresAt: request.ExpiresAt.UTC(),
+		User: request.user,
 	}
 	changes := []audit.Change{{Field: "/role", New: string(token.Role)}}
 	if !token.ExpiresAt.IsZero() {

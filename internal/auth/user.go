@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
+	"github.com/certloom/certloom/internal/telemetry"
 )
 
 // NewUser is what an administrator says of a person to be.
@@ -60,6 +63,9 @@ func (a *Authenticator) UpsertExternalUser(ctx context.Context, known ExternalUs
 	if known.Issuer == "" || known.Subject == "" || known.Name == "" {
 		return nil, fault.New(fault.Malformed, "a user of an identity provider needs issuer, subject and name")
 	}
+	if len(known.Name) > maxText || !utf8.ValidString(known.Name) || strings.ContainsFunc(known.Name, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+		return nil, fault.New(fault.Malformed, "name %.60q, which the identity provider gives, has more than %d bytes, white space, or what cannot be printed", known.Name, maxText)
+	}
 	if err := checkUser(known.Role, known.Sees, known.DisplayName, known.Email); err != nil {
 		return nil, err
 	}
@@ -80,11 +86,15 @@ func (a *Authenticator) UpsertExternalUser(ctx context.Context, known ExternalUs
 	}
 	changed := *old
 	changed.Role, changed.Sees, changed.DisplayName, changed.Email = known.Role, known.Sees, known.DisplayName, known.Email
-	return a.storeUser(ctx, old, &changed, false, by)
+	if old.Role == pki.RoleAdmin && old.State == pki.Active && changed.Role != pki.RoleAdmin {
+		a.config.Logger.WarnContext(ctx, "the identity provider's groups take an administrator's role away", telemetry.KeyActor, old.Name)
+	}
+	return a.storeUser(ctx, old, &changed, pki.UserEffects{EvenLast: true}, by) // groups rule
 }
 
-// ChangeUser stores a changed person. Sessions end when what they may do, or whether they may, has changed.
-func (a *Authenticator) ChangeUser(ctx context.Context, old, changed *pki.User, by audit.By) (*pki.User, error) {
+// ChangeUser stores a changed person; password, if it is not "", replaces the one that a local user has. What the person has
+// signed in for ends with another password and with a suspension; other rights count from the next request on.
+func (a *Authenticator) ChangeUser(ctx context.Context, old, changed *pki.User, password string, by audit.By) (*pki.User, error) {
 	if err := checkUser(changed.Role, changed.Sees, changed.DisplayName, changed.Email); err != nil {
 		return nil, err
 	}
@@ -94,27 +104,43 @@ func (a *Authenticator) ChangeUser(ctx context.Context, old, changed *pki.User, 
 	if old.Issuer != "" && old.Role != changed.Role {
 		return nil, fault.New(fault.Conflict, "user %q has the role that the identity provider's groups give; change those", old.Name).WithField("/role")
 	}
-	return a.storeUser(ctx, old, changed, changed.State != pki.Active, by)
+	effects := pki.UserEffects{SignOut: changed.State != pki.Active}
+	if password != "" {
+		if err := a.hashInto(changed, password); err != nil {
+			return nil, err
+		}
+		effects.SignOut, effects.Unlock = true, true
+	}
+	return a.storeUser(ctx, old, changed, effects, by)
 }
 
-// SetPassword gives a local user another password, ends all of that user's sessions, and unlocks the user.
-func (a *Authenticator) SetPassword(ctx context.Context, user *pki.User, password string, by audit.By) (*pki.User, error) {
+// SetPassword gives a local user another password, ends all that the user has signed in for but what is to be kept, and unlocks
+// the user.
+func (a *Authenticator) SetPassword(ctx context.Context, user *pki.User, password string, keep pki.UserEffects, by audit.By) (*pki.User, error) {
+	changed := *user
+	if err := a.hashInto(&changed, password); err != nil {
+		return nil, err
+	}
+	keep.SignOut, keep.Unlock = true, true
+	return a.storeUser(ctx, user, &changed, keep, by)
+}
+
+func (a *Authenticator) hashInto(user *pki.User, password string) error {
 	if user.Issuer != "" {
-		return nil, fault.New(fault.Conflict, "user %q signs in through an identity provider and has no password here", user.Name).WithField("/password")
+		return fault.New(fault.Conflict, "user %q signs in through an identity provider and has no password here", user.Name).WithField("/password")
 	}
 	hash, err := HashPassword(password, a.config.Random)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	changed := *user
-	changed.PasswordHash, changed.Failures, changed.LockedUntil = hash, 0, a.config.Now().UTC()
-	return a.storeUser(ctx, user, &changed, true, by)
+	user.PasswordHash, user.Failures, user.LockedUntil = hash, 0, a.config.Now().UTC()
+	return nil
 }
 
 // CheckOwnPassword reports whether a password is that of a user who has signed in already, as Malformed: whoever
 // changes it must know it. Failures count as those to sign in do.
 func (a *Authenticator) CheckOwnPassword(ctx context.Context, name, password string, by audit.By) (*pki.User, error) {
-	user, _, err := a.signIn(ctx, name, password, by)
+	user, _, err := a.provePassword(ctx, name, password, by)
 	if fault.Is(err, fault.Unauthenticated) {
 		return nil, fault.New(fault.Malformed, "the present password is wrong").WithField("/old")
 	}
@@ -125,16 +151,16 @@ func (a *Authenticator) CheckOwnPassword(ctx context.Context, name, password str
 func (a *Authenticator) UnlockUser(ctx context.Context, user *pki.User, by audit.By) (*pki.User, error) {
 	changed := *user
 	changed.Failures, changed.LockedUntil = 0, a.config.Now().UTC()
-	return a.storeUser(ctx, user, &changed, false, by)
+	return a.storeUser(ctx, user, &changed, pki.UserEffects{Unlock: true}, by)
 }
 
-func (a *Authenticator) storeUser(ctx context.Context, old, changed *pki.User, end bool, by audit.By) (*pki.User, error) {
+func (a *Authenticator) storeUser(ctx context.Context, old, changed *pki.User, effects pki.UserEffects, by audit.By) (*pki.User, error) {
 	changes := userChanges(old, changed)
 	if len(changes) == 0 {
 		return old, nil
 	}
 	event := a.event(by, audit.UserUpdate, old.Name, audit.Detail{Changes: changes})
-	if err := a.config.Store.UpdateUser(ctx, changed, end, event); err != nil {
+	if err := a.config.Store.UpdateUser(ctx, changed, effects, event); err != nil {
 		return nil, fmt.Errorf("update user: %w", err)
 	}
 	changed.Version++

@@ -5,6 +5,7 @@
 package cli
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ type app struct {
 	timeout   time.Duration
 	devFile   string // where `certloom dev` leaves its connection
 	prompt    func(question string) (string, error)
+	lines     *bufio.Reader // of standard input, once something was asked for
 }
 
 // New returns the root command with everything that an operator does. Commands that run a server are added by main.

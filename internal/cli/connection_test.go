@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp/totp"
+
+	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/test/apitest"
 )
@@ -50,7 +53,7 @@ func TestRefusesLogins(t *testing.T) {
 	t.Parallel()
 	w := apitest.New(t)
 	d := newDesk(t, w, pki.RoleAdmin)
-	if r := d.run(t, "login", "--user", "admin"); r.code != 2 || !strings.Contains(r.stderr, "no password") {
+	if r := d.run(t, "login", "--user", "admin"); r.code != 2 || !strings.Contains(r.stderr, "no answer on standard input") {
 		t.Errorf("without a password: %+v", r)
 	}
 	if r := d.run(t, "login", "--user", "admin", "--password-file", d.file(t, "password", "wrong wrong wrong")); r.code != 1 || !strings.Contains(r.stderr, "password is wrong") {
@@ -64,6 +67,45 @@ func TestRefusesLogins(t *testing.T) {
 	}
 	if r := d.run(t, "login", "--user", "admin", "--password-file", d.file(t, "password", w.Password+"\n")); r.code != 0 {
 		t.Errorf("with the password in a file: %+v", r)
+	}
+}
+
+// TestLoginWithCode signs a user with a second factor in.
+func TestLoginWithCode(t *testing.T) {
+	t.Parallel()
+	w := apitest.New(t)
+	d := newDesk(t, w, pki.RoleAdmin)
+	by := audit.By{Client: pki.Client{Address: "192.0.2.1"}}
+	made, err := w.Auth.BeginSecondFactor(t.Context(), "admin", w.Password, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := func() string {
+		now, err := totp.GenerateCode(made.Secret, w.Clock.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now
+	}
+	recovery, err := w.Auth.ConfirmSecondFactor(t.Context(), "admin", made.Ticket, code(), by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clock.Advance(time.Minute)
+	file := d.file(t, "password", w.Password)
+	if r := d.run(t, "login", "--user", "admin", "--password-file", file); r.code == 0 || !strings.Contains(r.stderr, "second factor") {
+		t.Errorf("without a code: %+v", r)
+	}
+	d.stdin = strings.NewReader(w.Password + "\n" + code() + "\n")
+	if r := d.run(t, "login", "--user", "admin"); r.code != 0 {
+		t.Errorf("with answers on standard input: %+v", r)
+	}
+	d.stdin = strings.NewReader("")
+	if r := d.run(t, "login", "--user", "admin", "--password-file", file, "--code", recovery[0]); r.code != 0 {
+		t.Errorf("with a recovery code: %+v", r)
+	}
+	if r := d.run(t, "login", "--user", "admin", "--password-file", file, "--code", recovery[0]); r.code != 1 || !strings.Contains(r.stderr, "used before") {
+		t.Errorf("with the same again: %+v", r)
 	}
 }
 

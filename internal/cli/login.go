@@ -2,12 +2,14 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,13 +20,15 @@ import (
 )
 
 func (a *app) loginCommand() *cobra.Command {
-	user, passwordFile := "", ""
+	user, passwordFile, code := "", "", ""
 	cmd := a.client(&cobra.Command{
 		Use:   "login --server URL --user NAME",
 		Short: "Sign in to a server, so that commands need no flags",
 		Long: `Sign in to a server with name and password. The server's address, a token that expires by itself and the root that was
 named with --ca-file are saved in ~/.config/certloom/login.json (mode 0600), where the other commands find them.
-The password is asked for, read from --password-file, or read from standard input; it is not saved.`,
+The password is asked for, read from --password-file, or read from standard input; it is not saved. Of a user with a second
+factor, the code of the authenticator app is asked for as well, unless --code has it. The token has the rights that the user has
+at each use, and ends when the user's password changes.`,
 		Example: `  certloom login --server https://ca.example.com:8443 --user admin --ca-file root.pem
   certloom login --server https://ca.example.com:8443 --user admin --password-file password.txt`,
 		Args: args(),
@@ -49,7 +53,7 @@ The password is asked for, read from --password-file, or read from standard inpu
 			if err != nil {
 				return err
 			}
-			made, err := api.Login(cmd.Context(), apiv1.Login{User: user, Password: password})
+			made, err := a.logIn(cmd.Context(), api, apiv1.Login{User: user, Password: password, Code: code})
 			if err != nil {
 				return err
 			}
@@ -62,8 +66,22 @@ The password is asked for, read from --password-file, or read from standard inpu
 		},
 	})
 	cmd.Flags().StringVar(&user, "user", "", "name of the user (required)")
+	cmd.Flags().StringVar(&code, "code", "", "code of the authenticator app, or a recovery code (default: it is asked for when it is needed)")
 	cmd.Flags().StringVar(&passwordFile, "password-file", "", "file with the password (default: it is asked for)")
 	return cmd
+}
+
+// logIn signs in, and asks for a code when the server wants one and somebody is there to be asked.
+func (a *app) logIn(ctx context.Context, api *apiv1.Client, in apiv1.Login) (*apiv1.NewToken, error) {
+	made, err := api.Login(ctx, in)
+	problem, refused := errors.AsType[*apiv1.Problem](err)
+	if !refused || in.Code != "" || !slices.ContainsFunc(problem.Errors, func(e apiv1.ProblemError) bool { return e.Pointer == "/code" }) {
+		return made, err
+	}
+	if in.Code, err = a.prompt("Code of the authenticator app, or a recovery code: "); err != nil {
+		return nil, errors.Join(problem, err)
+	}
+	return api.Login(ctx, in)
 }
 
 // password gets the password from a file, from the terminal, or from standard input.
@@ -86,9 +104,12 @@ func (a *app) readPassword(question string) (string, error) {
 		}
 		return string(raw), nil
 	}
-	line, err := bufio.NewReader(a.Stdin).ReadString('\n')
+	if a.lines == nil { // one for all questions: it reads ahead
+		a.lines = bufio.NewReader(a.Stdin)
+	}
+	line, err := a.lines.ReadString('\n')
 	if err != nil && (!errors.Is(err, io.EOF) || line == "") {
-		return "", UsageError(errors.New("there is no password on standard input"))
+		return "", UsageError(fmt.Errorf("there is no answer on standard input to %q", strings.TrimSuffix(question, ": ")))
 	}
 	return strings.TrimRight(line, "\r\n"), nil
 }

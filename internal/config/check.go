@@ -22,6 +22,9 @@ const (
 	maxCRLLifetime   = 30 * 24 * time.Hour
 	minOCSPLifetime  = time.Minute
 	maxReject        = 90
+	minSession       = 5 * time.Minute
+	maxSession       = 30 * 24 * time.Hour
+	minIdle          = time.Minute
 	minRetention     = 24 * time.Hour
 	maxRetention     = 100 * 365 * 24 * time.Hour
 )
@@ -58,6 +61,9 @@ func (c *Config) Check() error {
 	f.between("revocation.crlLifetime", c.Revocation.CRLLifetime, minCRLLifetime, maxCRLLifetime)
 	f.between("revocation.ocspLifetime", c.Revocation.OCSPLifetime, minOCSPLifetime, maxCRLLifetime)
 	f.retention(c)
+	f.oneOf("signIn.secondFactor", c.SignIn.SecondFactor, FactorOptional, FactorRequired)
+	f.between("signIn.sessionLifetime", c.SignIn.SessionLifetime, minSession, maxSession)
+	f.between("signIn.sessionIdle", c.SignIn.SessionIdle, minIdle, max(minIdle, time.Duration(c.SignIn.SessionLifetime)))
 	f.oidc(c.SignIn.OIDC)
 	f.oneOf("log.format", c.Log.Format, "text", "json")
 	f.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

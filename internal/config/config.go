@@ -128,6 +128,13 @@ type Retention struct {
 
 // SignIn says how people get into the console. Passwords of local users always work.
 type SignIn struct {
+	// SecondFactor is optional, or required: then local users must set one up (a code of an authenticator app) before they may
+	// do anything else. People of an identity provider give theirs there.
+	SecondFactor string `yaml:"secondFactor"`
+	// SessionLifetime is how long somebody stays signed in at most, in the console or by `certloom login`.
+	SessionLifetime Duration `yaml:"sessionLifetime"`
+	// SessionIdle is after how much time without a request a session of the console ends.
+	SessionIdle Duration `yaml:"sessionIdle"`
 	// OIDC lets people in whom an OpenID Connect provider knows. Without issuer it is off.
 	OIDC OIDC `yaml:"oidc"`
 }
@@ -197,12 +204,18 @@ func Default() Config {
 		},
 		Revocation: Revocation{CRLLifetime: Duration(24 * time.Hour), OCSPLifetime: Duration(time.Hour)},
 		Retention:  Retention{Certificates: Duration(30 * 24 * time.Hour), Identities: Duration(365 * 24 * time.Hour)},
-		SignIn: SignIn{OIDC: OIDC{
+		SignIn: SignIn{SecondFactor: FactorOptional, SessionLifetime: Duration(12 * time.Hour), SessionIdle: Duration(time.Hour), OIDC: OIDC{
 			Scopes: []string{"profile", "email"}, GroupsClaim: "groups", NameClaim: "preferred_username",
 		}},
 		Log: Log{Format: "text", Level: "info"},
 	}
 }
+
+// Values of signIn.secondFactor.
+const (
+	FactorOptional = "optional"
+	FactorRequired = "required"
+)
 
 // The database drivers.
 const (

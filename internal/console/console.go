@@ -25,8 +25,10 @@ var files embed.FS
 
 // Sessions lets people in. It is safe for concurrent use.
 type Sessions interface {
-	// SignIn exchanges a password for the secret of a session.
-	SignIn(ctx context.Context, name, password string, by audit.By) (secret string, session *pki.Session, err error)
+	// SignIn exchanges a password for the secret of a session. auth.Ticket tells of its error that a code is needed as well.
+	SignIn(ctx context.Context, name, password, code string, by audit.By) (secret string, session *pki.Session, err error)
+	// SignInWithTicket exchanges what a password was exchanged for (auth.Ticket), and a code.
+	SignInWithTicket(ctx context.Context, ticket, code string, by audit.By) (secret string, session *pki.Session, err error)
 	// Session returns whose session it is, now. Unauthenticated for one that is unknown, ended or expired.
 	Session(ctx context.Context, secret string) (*auth.Principal, error)
 	// EndSession ends a user's session.
@@ -104,6 +106,7 @@ func (c *Console) routes() []route {
 		c.integrationRoutes(),
 		c.auditRoutes(),
 		c.settingRoutes(),
+		c.factorRoutes(),
 	)
 }
 

@@ -62,6 +62,13 @@ func (l *lab) signIn(t *testing.T) {
 	}
 }
 
+// elsewhere is another browser at the same console.
+func (l *lab) elsewhere() *lab {
+	other := *l
+	other.cookies = map[string]string{}
+	return &other
+}
+
 // do sends a request with the browser's cookies and keeps those that the answer sets.
 func (l *lab) do(t *testing.T, r *http.Request) *httptest.ResponseRecorder {
 	t.Helper()

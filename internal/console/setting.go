@@ -36,7 +36,7 @@ type userRow struct {
 	Name, Path, Display, Email string
 	Role, Sees                 string
 	State, StateText, Source   string
-	Locked                     bool
+	Locked, Factor             bool
 	SignedIn                   stamp
 }
 
@@ -50,7 +50,7 @@ func (v *visit) userRow(u *apiv1.User) userRow {
 	return userRow{
 		Name: u.Name, Path: "/settings/users/" + url.PathEscape(u.Name), Display: u.DisplayName, Email: u.Email, Role: v.text("common.role." + u.Role),
 		Sees: strings.Join(u.Sees, ", "), State: u.State, StateText: v.text("common.state." + u.State), Source: v.text("setting.source." + u.Source),
-		Locked: !u.LockedUntil.IsZero(), SignedIn: v.stamp(u.LastSignInAt),
+		Locked: !u.LockedUntil.IsZero(), Factor: u.SecondFactor, SignedIn: v.stamp(u.LastSignInAt),
 	}
 }
 
@@ -74,6 +74,7 @@ type userFormView struct {
 	Fields  []field
 	Locked  bool
 	Unlock  string
+	Reset   string // address of the page that takes the second factor away, "" without one
 	Delete  string
 	Version string
 }
@@ -91,6 +92,9 @@ func (v *visit) showUserForm(f *form, old *apiv1.User) error {
 	} else {
 		view.Name, view.Action, view.Locked = old.Name, "/settings/users/"+url.PathEscape(old.Name), !old.LockedUntil.IsZero()
 		view.Unlock, view.Delete, view.Version = view.Action+"/unlock", view.Action+"/delete", f.value("/version")
+		if old.SecondFactor {
+			view.Reset = view.Action + "/reset-second-factor"
+		}
 		view.Fields = append(view.Fields, f.choice("radio", "/state", "common.state", []option{
 			{Value: "active", Label: v.text("common.state.active")}, {Value: "suspended", Label: v.text("common.state.suspended")},
 		}))
@@ -345,7 +349,9 @@ type accountView struct {
 	Name      string
 	Role      string
 	Sees      string
-	Local     bool
+	Local     bool // has a password here
+	Factor    bool // has a second factor
+	Codes     string
 	Passwords []field
 	Sessions  []sessionRow
 }
@@ -357,11 +363,16 @@ func (v *visit) showAccount(f *form) error {
 	if err != nil {
 		return err
 	}
+	known, err := v.api.Whoami(v.ctx())
+	if err != nil {
+		return err
+	}
 	old, fresh := f.field("password", "/old", "setting.oldPassword"), f.field("password", "/new", "setting.newPassword")
 	old.Complete, fresh.Complete = "current-password", "new-password"
 	old.Required, fresh.Required = true, true
 	return f.render("account", accountView{
-		Form: f, Name: v.who.Name, Role: v.text("common.role." + string(v.who.Role)), Sees: strings.Join(v.who.Sees, ", "), Local: v.who.User != "",
+		Form: f, Name: v.who.Name, Role: v.text("common.role." + string(v.who.Role)), Sees: strings.Join(v.who.Sees, ", "), Local: known.Source == "local",
+		Factor: known.SecondFactor, Codes: v.text("factor.left", number(int64(known.RecoveryCodes))),
 		Passwords: []field{old, fresh}, Sessions: rows,
 	})
 }
@@ -374,6 +385,5 @@ func (c *Console) changePassword(v *visit) error {
 		}
 		return v.showAccount(f)
 	}
-	v.setCookie(sessionCookie, "", -1) // all sessions have ended, this one too
-	return v.done("/sign-in", "setting.password.changed")
+	return v.done("/settings/account", "setting.password.changed")
 }

@@ -58,14 +58,19 @@ func TestUsersHaveRights(t *testing.T) {
 func TestOwnAccount(t *testing.T) {
 	t.Parallel()
 	l := signedIn(t)
+	other := l.elsewhere()
+	other.signIn(t)
 	if a := l.post(t, "/settings/account", url.Values{"/old": {"wrong wrong wrong"}, "/new": {"another good password"}}); a.Code != http.StatusUnprocessableEntity {
 		t.Errorf("a wrong password: %d", a.Code)
 	}
 	if a := l.post(t, "/settings/account", url.Values{"/old": {l.Password}, "/new": {"another good password"}}); a.Code != http.StatusSeeOther {
 		t.Fatalf("%d %s", a.Code, a.Body)
 	}
-	if a := l.get(t, "/inventory"); a.Code != http.StatusSeeOther {
-		t.Errorf("the old session: %d", a.Code)
+	if a := l.get(t, "/inventory"); a.Code != http.StatusOK {
+		t.Errorf("the session that has changed it: %d", a.Code)
+	}
+	if a := other.get(t, "/inventory"); a.Code != http.StatusSeeOther {
+		t.Errorf("another session: %d", a.Code)
 	}
 	l.Password = "another good password"
 	l.signIn(t)

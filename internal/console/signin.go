@@ -45,7 +45,10 @@ func (v *visit) showSignIn(status int, problem string) error {
 // signIn starts a session. What the API's package says of a refusal is said here, and no more: a wrong name and a wrong
 // password look alike.
 func (c *Console) signIn(v *visit) error {
-	secret, session, err := c.config.Sessions.SignIn(v.ctx(), v.value("user"), v.value("password"), v.by())
+	secret, session, err := c.config.Sessions.SignIn(v.ctx(), v.value("user"), v.value("password"), "", v.by())
+	if ticket, needed := auth.Ticket(err); needed {
+		return v.showCode(http.StatusOK, ticket, "")
+	}
 	switch {
 	case fault.Is(err, fault.Unauthenticated):
 		return v.showSignIn(http.StatusUnauthorized, v.text("signin.wrong"))

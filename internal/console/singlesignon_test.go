@@ -35,7 +35,7 @@ func (p *provider) SignIn(ctx context.Context, cookie string, answer url.Values,
 	if cookie != "begun" || answer.Get("code") != "good" || by.Client.Address != "192.0.2.7" {
 		return "", time.Time{}, "", fault.Wrap(errors.New("secret detail"), fault.Unauthenticated, "begin again")
 	}
-	secret, session, err := p.l.Auth.SignIn(ctx, "admin", p.l.Password, by)
+	secret, session, err := p.l.Auth.SignIn(ctx, "admin", p.l.Password, "", by)
 	if err != nil {
 		return "", time.Time{}, "", err
 	}

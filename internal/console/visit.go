@@ -54,6 +54,9 @@ func (c *Console) handle(route route) http.Handler {
 			err = v.enter(route.access)
 		}
 		switch {
+		case err != nil && v.who.Enrol:
+			http.Redirect(w, r, factorPath, http.StatusSeeOther)
+			return
 		case err == nil:
 			err = route.handle(v)
 		case fault.Is(err, fault.Unauthenticated):

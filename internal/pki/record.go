@@ -262,10 +262,11 @@ type APIToken struct {
 	Role       Role
 	ProfileID  ProfileID // of a RoleRequester: the only profile that it may request certificates under
 	Sees       []string  // patterns of the identities that a RoleNamespaceViewer sees; nil: all
-	State      State     // Active or Revoked
+	State      State     // Active, Suspended or Revoked
 	CreatedAt  time.Time
 	ExpiresAt  time.Time
 	LastUsedAt time.Time
+	User       string // who has signed in for it: Role, Sees and State follow that person's; "" for one that was made for a program
 }
 
 // Role is what a user, or the bearer of an API token, may do.
@@ -291,7 +292,8 @@ type User struct {
 	Subject      string   // unique at the issuer
 	DisplayName  string
 	Email        string
-	Failures     int       // to sign in, since it last succeeded
+	TOTP         []byte    // sealed secret of the second factor (RFC 6238), nil: none
+	Failures     int       // to sign in from elsewhere than usual, since it last succeeded
 	LockedUntil  time.Time // no password is right before
 	LastSignInAt time.Time
 	CreatedAt    time.Time

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,7 +161,7 @@ func (p *Parts) assemble(ctx context.Context, secret keys.Secret, create bool) e
 	if err := p.Catalog.Load(ctx); err != nil {
 		return fmt.Errorf("catalog: %w", err)
 	}
-	if p.Auth, err = auth.New(auth.Config{Store: p.Store, Now: p.Now, Random: p.Random, Logger: p.Logger, Replica: p.Replica}); err != nil {
+	if p.Auth, err = auth.New(p.authConfig()); err != nil {
 		return fmt.Errorf("auth: %w", err)
 	}
 	if p.Figures, err = figures.New(figures.Config{Store: p.Store, CAs: p.cas, Now: p.Now, Logger: p.Logger, Registerer: p.Registry}); err != nil {
@@ -170,6 +171,18 @@ func (p *Parts) assemble(ctx context.Context, secret keys.Secret, create bool) e
 		return fmt.Errorf("retention: %w", err)
 	}
 	return p.assembleAuthority()
+}
+
+func (p *Parts) authConfig() auth.Config {
+	s := &p.Settings.SignIn
+	issuer := "Certloom"
+	if u, err := url.Parse(p.Settings.PublicURL); err == nil && u.Hostname() != "" {
+		issuer += " " + u.Hostname()
+	}
+	return auth.Config{
+		Store: p.Store, Vault: p.Vault, Now: p.Now, Random: p.Random, Logger: p.Logger, Replica: p.Replica, Issuer: issuer,
+		LoginLifetime: time.Duration(s.SessionLifetime), SessionIdle: time.Duration(s.SessionIdle), SecondFactor: s.SecondFactor == config.FactorRequired,
+	}
 }
 
 // vaultSetting is where the vault's header lies: what is needed to check the secret, not the secret.

@@ -74,10 +74,10 @@ func checkSetUp(t *testing.T, dir string) func(*server.Parts, *server.Connection
 		if err != nil || written.APIToken != c.APIToken || written.AdminPassword != c.AdminPassword || len(written.ACME) != 2 {
 			t.Errorf("dev.json has %d bytes, error %v", len(raw), err)
 		}
-		if principal, err := parts.Auth.Token(t.Context(), c.APIToken); err != nil || principal.Role != pki.RoleAdmin {
+		if principal, err := parts.Auth.Token(t.Context(), c.APIToken, audit.By{}); err != nil || principal.Role != pki.RoleAdmin {
 			t.Errorf("API token: %v, %v", principal, err)
 		}
-		if _, _, err := parts.Auth.Login(t.Context(), c.AdminUser, c.AdminPassword, audit.By{}); err != nil {
+		if _, _, err := parts.Auth.Login(t.Context(), c.AdminUser, c.AdminPassword, "", audit.By{}); err != nil {
 			t.Errorf("login: %v", err)
 		}
 		snapshot := parts.Catalog.Snapshot()

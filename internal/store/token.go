@@ -12,17 +12,23 @@ import (
 	"github.com/certloom/certloom/internal/pki"
 )
 
-// CreateToken stores an API token's hash and rights.
+// CreateToken stores an API token's hash and rights. Those that its user has signed in for before and that have expired go.
 func (s *Store) CreateToken(ctx context.Context, token *pki.APIToken, ev audit.Event) error {
 	sees, err := encodeSees(token.Sees)
 	if err != nil {
 		return err
 	}
 	return s.write(ctx, "create token", func(ctx context.Context, t *tx) error {
+		if token.User != "" {
+			_, err := t.change(ctx, `DELETE FROM token WHERE login = $1 AND expires_at > 0 AND expires_at < $2`, token.User, micros(token.CreatedAt))
+			if err != nil {
+				return fmt.Errorf("delete expired: %w", err)
+			}
+		}
 		n, err := t.change(ctx, `INSERT INTO token (id, name, hash, role, profile_id, state, created_at, expires_at,
-				last_used_at, sees) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
+				last_used_at, sees, login) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING`,
 			string(token.ID), token.Name, token.Hash[:], string(token.Role), string(token.ProfileID), string(token.State),
-			micros(token.CreatedAt), micros(token.ExpiresAt), micros(token.LastUsedAt), sees)
+			micros(token.CreatedAt), micros(token.ExpiresAt), micros(token.LastUsedAt), sees, token.User)
 		if err != nil {
 			return fmt.Errorf("insert: %w", err)
 		}
@@ -49,16 +55,23 @@ func (s *Store) RevokeToken(ctx context.Context, id pki.TokenID, ev audit.Event)
 	})
 }
 
-const tokenColumns = `SELECT id, name, hash, role, profile_id, state, created_at, expires_at, last_used_at, sees FROM token `
+// tokenColumns take the rights of a token that somebody has signed in for from its user.
+const tokenColumns = `SELECT k.id, k.name, k.hash, CASE WHEN k.login = '' THEN k.role ELSE coalesce(l.role, '') END, k.profile_id, k.state, k.created_at,
+	k.expires_at, k.last_used_at, CASE WHEN k.login = '' THEN k.sees ELSE coalesce(l.sees, '') END, k.login, coalesce(l.state, '')
+	FROM token k LEFT JOIN login l ON l.name = k.login AND k.login <> '' `
 
 func scanToken(r row) (pki.APIToken, error) {
 	var token pki.APIToken
 	var hash []byte
 	var created, expires, used int64
 	var sees string
-	err := r.Scan(&token.ID, &token.Name, &hash, &token.Role, &token.ProfileID, &token.State, &created, &expires, &used, &sees)
+	var person pki.State
+	err := r.Scan(&token.ID, &token.Name, &hash, &token.Role, &token.ProfileID, &token.State, &created, &expires, &used, &sees, &token.User, &person)
 	if err != nil {
 		return token, err
+	}
+	if token.User != "" && token.State == pki.Active && person != pki.Active {
+		token.State = pki.Suspended
 	}
 	token.Sees, err = decodeSees(sees)
 	token.Hash = array(hash)
@@ -68,14 +81,14 @@ func scanToken(r row) (pki.APIToken, error) {
 
 // Tokens returns all API tokens, oldest first.
 func (s *Store) Tokens(ctx context.Context) ([]pki.APIToken, error) {
-	rows, err := s.query(ctx, tokenColumns+`ORDER BY created_at, id`)
+	rows, err := s.query(ctx, tokenColumns+`ORDER BY k.created_at, k.id`)
 	all, err := collect(rows, err, scanToken)
 	return all, s.readError("read tokens", err)
 }
 
 // TokenByHash returns the token of which the SHA-256 of the secret is hash, whatever its state, or NotFound.
 func (s *Store) TokenByHash(ctx context.Context, hash [32]byte) (*pki.APIToken, error) {
-	token, err := scanToken(s.queryRow(ctx, tokenColumns+`WHERE hash = $1`, hash[:]))
+	token, err := scanToken(s.queryRow(ctx, tokenColumns+`WHERE k.hash = $1`, hash[:]))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fault.New(fault.NotFound, "there is no such API token")
 	}

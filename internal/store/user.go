@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/fault"
@@ -35,21 +34,22 @@ func (s *Store) CreateUser(ctx context.Context, user *pki.User, ev audit.Event) 
 }
 
 // UpdateUser stores a changed person, with the version that follows the one it has. Somebody else's change in between
-// is a Conflict, and so is a change that leaves no active administrator. Sessions of a person end if end is set.
-func (s *Store) UpdateUser(ctx context.Context, user *pki.User, end bool, ev audit.Event) error {
+// is a Conflict, and so is a change that leaves no active administrator. Failures to sign in
+// are not taken from the record, since they are counted by others meanwhile.
+func (s *Store) UpdateUser(ctx context.Context, user *pki.User, effects pki.UserEffects, ev audit.Event) error {
 	sees, err := encodeSees(user.Sees)
 	if err != nil {
 		return err
 	}
 	return s.write(ctx, "update user", func(ctx context.Context, t *tx) error {
-		if user.Role != pki.RoleAdmin || user.State != pki.Active {
+		if !effects.EvenLast && (user.Role != pki.RoleAdmin || user.State != pki.Active) {
 			if err := t.keepsAdministrator(ctx, user.Name); err != nil {
 				return err
 			}
 		}
-		n, err := t.change(ctx, `UPDATE login SET password_hash = $1, role = $2, sees = $3, state = $4, display_name = $5, email = $6, failures = $7,
-			locked_until = $8, version = version + 1 WHERE name = $9 AND version = $10`,
-			user.PasswordHash, string(user.Role), sees, string(user.State), user.DisplayName, user.Email, int64(user.Failures), micros(user.LockedUntil),
+		n, err := t.change(ctx, `UPDATE login SET password_hash = $1, role = $2, sees = $3, state = $4, display_name = $5, email = $6,
+			version = version + 1 WHERE name = $7 AND version = $8`,
+			user.PasswordHash, string(user.Role), sees, string(user.State), user.DisplayName, user.Email,
 			user.Name, user.Version)
 		if err != nil {
 			return fmt.Errorf("update: %w", err)
@@ -60,14 +60,32 @@ func (s *Store) UpdateUser(ctx context.Context, user *pki.User, end bool, ev aud
 			}
 			return fault.New(fault.Conflict, "user %q was changed by somebody else in the meantime; look at it again", user.Name)
 		}
-		if end {
-			if _, err := t.change(ctx, `DELETE FROM session WHERE login = $1`, user.Name); err != nil {
-				return fmt.Errorf("end sessions: %w", err)
+		t.event(ev)
+		return t.affect(ctx, user.Name, effects)
+	})
+}
+
+// affect does what else is to happen to a person.
+func (t *tx) affect(ctx context.Context, user string, effects pki.UserEffects) error {
+	if effects.Unlock {
+		for _, query := range []string{
+			`UPDATE login SET failures = 0, locked_until = 0 WHERE name = $1`, `UPDATE login_network SET failures = 0, locked_until = 0 WHERE login = $1`,
+		} {
+			if _, err := t.change(ctx, query, user); err != nil {
+				return fmt.Errorf("forget failures: %w", err)
 			}
 		}
-		t.event(ev)
+	}
+	if !effects.SignOut {
 		return nil
-	})
+	}
+	if _, err := t.change(ctx, `DELETE FROM session WHERE login = $1 AND id <> $2`, user, string(effects.KeepSession)); err != nil {
+		return fmt.Errorf("end sessions: %w", err)
+	}
+	if _, err := t.change(ctx, `UPDATE token SET state = 'revoked' WHERE login = $1 AND id <> $2 AND state <> 'revoked'`, user, string(effects.KeepToken)); err != nil {
+		return fmt.Errorf("end tokens: %w", err)
+	}
+	return nil
 }
 
 // keepsAdministrator refuses what would leave nobody who can administer the server, if a person no longer could.
@@ -92,7 +110,10 @@ func (s *Store) DeleteUser(ctx context.Context, name string, ev audit.Event) err
 		if err := t.mustExist(ctx, `SELECT count(*) FROM login WHERE name = $1`, "user", name); err != nil {
 			return err
 		}
-		for _, query := range []string{`DELETE FROM session WHERE login = $1`, `DELETE FROM login WHERE name = $1`} {
+		for _, query := range []string{
+			`DELETE FROM session WHERE login = $1`, `UPDATE token SET state = 'revoked' WHERE login = $1`, `DELETE FROM recovery_code WHERE login = $1`,
+			`DELETE FROM login_network WHERE login = $1`, `DELETE FROM login WHERE name = $1`,
+		} {
 			if _, err := t.change(ctx, query, name); err != nil {
 				return fmt.Errorf("delete: %w", err)
 			}
@@ -103,16 +124,19 @@ func (s *Store) DeleteUser(ctx context.Context, name string, ev audit.Event) err
 }
 
 const userColumns = `SELECT name, password_hash, role, sees, state, issuer, subject, display_name, email, failures, locked_until,
-	last_sign_in_at, created_at, version FROM login `
+	last_sign_in_at, created_at, version, totp FROM login `
 
 func scanUser(r row) (pki.User, error) {
 	var user pki.User
 	var sees string
 	var failures, locked, signedIn, created int64
 	err := r.Scan(&user.Name, &user.PasswordHash, &user.Role, &sees, &user.State, &user.Issuer, &user.Subject, &user.DisplayName, &user.Email,
-		&failures, &locked, &signedIn, &created, &user.Version)
+		&failures, &locked, &signedIn, &created, &user.Version, &user.TOTP)
 	if err != nil {
 		return user, err
+	}
+	if len(user.TOTP) == 0 {
+		user.TOTP = nil
 	}
 	user.Failures = int(failures)
 	user.LockedUntil, user.LastSignInAt, user.CreatedAt = fromMicros(locked), fromMicros(signedIn), fromMicros(created)
@@ -146,20 +170,4 @@ func (s *Store) oneUser(ctx context.Context, name, where string, args ...any) (*
 		return nil, s.readError("read user", err)
 	}
 	return &user, nil
-}
-
-// NoteSignIn counts a failed attempt of a person to sign in, or forgets them after one that succeeded.
-func (s *Store) NoteSignIn(ctx context.Context, name string, failures int, lockedUntil, at time.Time, ev *audit.Event) error {
-	return s.write(ctx, "note sign-in", func(ctx context.Context, t *tx) error {
-		_, err := t.change(ctx, `UPDATE login SET failures = $1, locked_until = $2,
-			last_sign_in_at = CASE WHEN $3 > last_sign_in_at THEN $3 ELSE last_sign_in_at END WHERE name = $4`,
-			int64(failures), micros(lockedUntil), micros(at), name)
-		if err != nil {
-			return fmt.Errorf("update: %w", err)
-		}
-		if ev != nil {
-			t.event(*ev)
-		}
-		return nil
-	})
 }

@@ -139,7 +139,7 @@ func (w *World) assemble(t testing.TB) {
 	logger := slog.New(slog.NewTextHandler(w.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	signers := must[*keys.Signers](t)(keys.New(keys.Config{Vault: vault, Load: w.Store.SealedKey}))
 	w.Catalog = must[*catalog.Catalog](t)(catalog.New(catalog.Config{Store: w.Store, Vault: vault, Now: now, Random: rand.Reader, Logger: logger}))
-	w.Auth = must[*auth.Authenticator](t)(auth.New(auth.Config{Store: w.Store, Now: now, Random: rand.Reader, Logger: logger}))
+	w.Auth = must[*auth.Authenticator](t)(auth.New(auth.Config{Store: w.Store, Vault: vault, Now: now, Random: rand.Reader, Logger: logger}))
 	registry := prometheus.NewRegistry()
 	w.Issuer = must[*issue.Issuer](t)(issue.New(issue.Config{
 		Store: w.Store, Signers: signers, CA: w.Catalog.CA, Now: now, Random: rand.Reader, Registerer: registry,
