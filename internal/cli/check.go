@@ -62,6 +62,38 @@ func (a *app) profileCheck() *cobra.Command {
 	return cmd
 }
 
+func (a *app) profilePreview() *cobra.Command {
+	var question apiv1.PolicyQuestion
+	cmd := &cobra.Command{
+		Use:   "preview PROFILE",
+		Short: "Show an example of the certificates that a profile gives",
+		Long: `Show an example of the certificates that a profile gives: the server makes up the names that a typical client asks for,
+and issues nothing.`,
+		Example: "  certloom profile preview istio\n  certloom profile preview istio --validity 1h -o json | jq .certificate",
+		Args:    args("PROFILE"),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			question.Profile = names[0]
+			answer, err := api.PreviewPolicy(cmd.Context(), question)
+			if err != nil {
+				return err
+			}
+			if err := a.print(answer, func() error { return a.showAnswer(answer) }); err != nil {
+				return err
+			}
+			return refusedBy(answer)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&question.Key, "key", "", "key algorithm: ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096 or ed25519 (default: the profile's first)")
+	flags.StringVar(&question.Validity, "validity", "", "lifetime that is asked for, such as 12h (default: the profile's)")
+	flags.StringVar(&question.Credential, "credential", "", "KID of the EAB credential that asks")
+	return cmd
+}
+
 // readCSR puts a file's CSR into the question, which has names otherwise.
 func readCSR(q *apiv1.PolicyQuestion, file string) error {
 	named := q.SPIFFEID != "" || len(q.DNS)+len(q.IPs) > 0 || q.CommonName != ""

@@ -65,8 +65,8 @@ folder where it is started, or by what "certloom login" has saved.`,
 	})
 	root.Args, root.RunE, root.SuggestionsMinimumDistance = cobra.ArbitraryArgs, unknownCommand, suggestWithin
 	root.AddCommand(
-		a.caCommand(), a.profileCommand(), a.credentialCommand(), a.connectorCommand(), a.certificateCommand(), a.identityCommand(), a.importedCommand(),
-		a.tokenCommand(), a.userCommand(), a.sessionCommand(), a.auditCommand(), a.statisticsCommand(), a.loginCommand(), a.doctorCommand(),
+		a.caCommand(), a.templateCommand(), a.profileCommand(), a.credentialCommand(), a.connectorCommand(), a.certificateCommand(), a.identityCommand(), a.importedCommand(), a.viewCommand(), a.clusterCommand(),
+		a.tokenCommand(), a.userCommand(), a.sessionCommand(), a.auditCommand(), a.statisticsCommand(), a.loginCommand(), a.whoamiCommand(), a.doctorCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	return root

@@ -17,7 +17,7 @@ import (
 
 func (a *app) connectorCommand() *cobra.Command {
 	return a.family("connector", "Connectors: ready packages for other systems", []string{"connectors"},
-		a.connectorIstio(), a.connectorList(), a.connectorStatus(), a.connectorDelete())
+		a.connectorIstio(), a.connectorList(), a.connectorGet(), a.connectorStatus(), a.connectorDelete())
 }
 
 // connectorToBe is what the flags of `connector istio` say.
@@ -239,6 +239,45 @@ func (a *app) connectorList() *cobra.Command {
 					})
 				}
 				return a.rows([]string{"CLUSTER", "MODE", "CREDENTIAL", "STATE", "WORKLOADS", "LAST ISSUED", "CREATED"}, rows)
+			})
+		},
+	}
+}
+
+func (a *app) connectorGet() *cobra.Command {
+	return &cobra.Command{
+		Use:     "get CLUSTER",
+		Short:   "Show a connector: what its package was made with",
+		Example: "  certloom connector get east\n  certloom connector get east -o yaml",
+		Args:    args("CLUSTER"),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			c, err := api.Connector(cmd.Context(), names[0])
+			if err != nil {
+				return err
+			}
+			return a.print(c, func() error {
+				return a.fields(
+					field{"Cluster", c.Name},
+					field{"Kind", c.Kind},
+					field{"Mode", c.Mode},
+					field{"State", c.State},
+					field{"Credential", c.Profile + "/" + c.Credential},
+					field{"Key ID", c.KeyID},
+					field{"Trust domain", c.TrustDomain},
+					field{"Istio namespace", c.IstioNamespace},
+					field{"Data plane", c.Dataplane},
+					field{"Issuer", c.IssuerName},
+					field{"Contact", c.Email},
+					field{"Agent image", c.AgentImage},
+					field{"Workloads", strconv.FormatInt(c.Workloads, 10)},
+					field{"Certificates", strconv.FormatInt(c.Certificates, 10)},
+					field{"Last issued", a.moment(c.LastIssuedAt)},
+					field{"Created", a.moment(c.CreatedAt)},
+					field{"Created by", c.CreatedBy})
 			})
 		},
 	}

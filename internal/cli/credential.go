@@ -13,7 +13,7 @@ import (
 
 func (a *app) credentialCommand() *cobra.Command {
 	return a.family("credential", "EAB credentials: what clients register ACME accounts with, and agents enrol with", []string{"credentials"},
-		a.credentialCreate(), a.credentialList(), a.credentialRevoke())
+		a.credentialCreate(), a.credentialList(), a.credentialGet(), a.credentialRevoke())
 }
 
 func (a *app) credentialCreate() *cobra.Command {
@@ -121,16 +121,13 @@ func (a *app) credentialList() *cobra.Command {
 			}
 			return a.print(page.Items, func() error {
 				var rows [][]string
-				for _, c := range page.Items {
-					accounts := strconv.Itoa(c.Accounts)
-					if c.MaxAccounts > 0 {
-						accounts += " of " + strconv.Itoa(c.MaxAccounts)
-					}
+				for i := range page.Items {
+					c := &page.Items[i]
 					expires := a.when(c.ExpiresAt)
 					if expires == "" {
 						expires = "never"
 					}
-					rows = append(rows, []string{c.Profile, c.Name, c.State, expires, accounts, a.when(c.LastUsedAt), c.KeyID})
+					rows = append(rows, []string{c.Profile, c.Name, c.State, expires, accountsOf(c), a.when(c.LastUsedAt), c.KeyID})
 				}
 				return a.rows([]string{"PROFILE", "NAME", "STATE", "EXPIRES", "ACCOUNTS", "LAST USED", "KEY ID"}, rows)
 			})
@@ -138,6 +135,67 @@ func (a *app) credentialList() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&profile, "profile", "", "only those of this profile")
 	return cmd
+}
+
+func accountsOf(c *apiv1.Credential) string {
+	accounts := strconv.Itoa(c.Accounts)
+	if c.MaxAccounts > 0 {
+		accounts += " of " + strconv.Itoa(c.MaxAccounts)
+	}
+	return accounts
+}
+
+func (a *app) credentialGet() *cobra.Command {
+	return &cobra.Command{
+		Use:     "get KEY-ID|PROFILE/NAME",
+		Short:   "Show an EAB credential, without its key",
+		Example: "  certloom credential get istio/cluster-1\n  certloom credential get istio/cluster-1 -o yaml",
+		Args:    args("KEY-ID"),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			id, err := credentialID(cmd.Context(), api, names[0])
+			if err != nil {
+				return err
+			}
+			c, err := api.Credential(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			expires := a.moment(c.ExpiresAt)
+			if expires == "" {
+				expires = "never"
+			}
+			return a.print(c, func() error {
+				list := []field{{"Name", c.Name}, {"Profile", c.Profile}, {"Key ID", c.KeyID}, {"State", c.State}, {"Expires", expires}, {"Accounts", accountsOf(c)}}
+				return a.fields(append(append(list, limitFields(c.Limit)...),
+					field{"Created", a.moment(c.CreatedAt)}, field{"Last used", a.moment(c.LastUsedAt)}, field{"Revoked", a.moment(c.RevokedAt)})...)
+			})
+		},
+	}
+}
+
+// limitFields are the lines of what a credential may have of what its profile allows.
+func limitFields(limit *apiv1.Names) []field {
+	if limit == nil {
+		return []field{{"Names", "those of the profile"}}
+	}
+	wildcards := ""
+	if limit.DNS.Wildcards {
+		wildcards = "allowed"
+	}
+	return []field{
+		{"Trust domains", strings.Join(limit.SPIFFE.TrustDomains, ", ")},
+		{"SPIFFE allow", strings.Join(limit.SPIFFE.Allow, ", ")},
+		{"SPIFFE deny", strings.Join(limit.SPIFFE.Deny, ", ")},
+		{"DNS allow", strings.Join(limit.DNS.Allow, ", ")},
+		{"DNS deny", strings.Join(limit.DNS.Deny, ", ")},
+		{"DNS wildcards", wildcards},
+		{"IP allow", strings.Join(limit.IP.Allow, ", ")},
+		{"IP deny", strings.Join(limit.IP.Deny, ", ")},
+	}
 }
 
 func (a *app) credentialRevoke() *cobra.Command {

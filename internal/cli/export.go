@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/certloom/certloom/internal/apiv1"
 )
 
 func (a *app) certificateExport() *cobra.Command {
@@ -49,6 +51,39 @@ may be as large as the inventory. A file appears under its name only when it is 
 	}
 	filter.add(cmd)
 	cmd.Flags().StringVar(&format, "format", "", "json, csv or pem (default: by the ending of --out, else json)")
+	cmd.Flags().StringVar(&out, "out", "", "file to write (default: standard output)")
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "do not show progress")
+	return cmd
+}
+
+func (a *app) identityExport() *cobra.Command {
+	var query apiv1.IdentityQuery
+	format, out, quiet := "", "", false
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Export identities as JSON or CSV, by name",
+		Long: `Export identities as JSON (an array, one identity a line) or CSV, by name. The export is streamed, and may be as large as
+the inventory. A file appears under its name only when it is complete.`,
+		Example: `  certloom identity export --format csv --out identities.csv
+  certloom identity export --status lapsed --namespace payments > lapsed.json`,
+		Args: args(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if format == "" {
+				format = formatOf(out)
+			}
+			if err := errors.Join(oneOf("format", format, "json", "csv"), oneOf("status", query.Status, identityStates()...)); err != nil {
+				return UsageError(err)
+			}
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			export := &exportRun{app: a, what: "identity", format: format, progress: !quiet && out != "" && isTerminal(a.Stderr)}
+			return export.run(func() (io.ReadCloser, error) { return api.ExportIdentities(cmd.Context(), format, query) }, out)
+		},
+	}
+	identityFlags(cmd, &query)
+	cmd.Flags().StringVar(&format, "format", "", "json or csv (default: by the ending of --out, else json)")
 	cmd.Flags().StringVar(&out, "out", "", "file to write (default: standard output)")
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "do not show progress")
 	return cmd
@@ -149,7 +184,7 @@ func (e *exportRun) Write(p []byte) (int, error) {
 	e.bytes += int64(len(p))
 	if now := e.Now(); e.progress && now.Sub(e.shown) > time.Second/5 {
 		e.shown = now
-		fmt.Fprintf(e.Stderr, "\r\033[K%d %ss, %.1f MB", e.count, e.what, float64(e.bytes)/1e6)
+		fmt.Fprintf(e.Stderr, "\r\033[K%s, %.1f MB", amount(e.count, e.what), float64(e.bytes)/1e6)
 	}
 	return len(p), nil
 }

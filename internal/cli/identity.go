@@ -11,7 +11,7 @@ import (
 
 func (a *app) identityCommand() *cobra.Command {
 	return a.family("identity", "What certificates are for, each with its newest certificate", []string{"identities"},
-		a.identityList(), a.identityGet())
+		a.identityList(), a.identityGet(), a.identityExport())
 }
 
 func (a *app) identityList() *cobra.Command {
@@ -29,7 +29,7 @@ lapsed (expired or revoked).`,
   certloom identity list --namespace payments --limit 0 -o json`,
 		Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := oneOf("status", query.Status, "ok", "renewal-due", "lapsing", "lapsed"); err != nil {
+			if err := oneOf("status", query.Status, identityStates()...); err != nil {
 				return err
 			}
 			api, err := a.api()
@@ -52,6 +52,15 @@ lapsed (expired or revoked).`,
 			})
 		},
 	}
+	identityFlags(cmd, &query)
+	limitFlag(cmd, &limit)
+	return cmd
+}
+
+func identityStates() []string { return []string{"ok", "renewal-due", "lapsing", "lapsed"} }
+
+// identityFlags select identities.
+func identityFlags(cmd *cobra.Command, query *apiv1.IdentityQuery) {
 	flags := cmd.Flags()
 	flags.StringVar(&query.Text, "search", "", "part of the name, beginning of the cluster's name, or serial or fingerprint of a certificate")
 	flags.StringVar(&query.Name, "name", "", "SPIFFE ID, DNS name or address; a prefix when it ends with *")
@@ -60,8 +69,6 @@ lapsed (expired or revoked).`,
 	flags.StringVar(&query.Namespace, "namespace", "", "namespace of the SPIFFE ID")
 	flags.StringVar(&query.Cluster, "cluster", "", "cluster that the newest certificate went to")
 	flags.StringVar(&query.Profile, "profile", "", "name of the profile of the newest certificate")
-	limitFlag(cmd, &limit)
-	return cmd
 }
 
 func (a *app) identityGet() *cobra.Command {

@@ -133,10 +133,13 @@ func rough(d time.Duration) string {
 	}
 }
 
-// amount writes a number of things, whose name has a regular plural.
+// amount writes a number of things, whose name has a regular plural: certificates, identities.
 func amount[N int | int64](n N, thing string) string {
 	if n == 1 {
 		return "1 " + thing
+	}
+	if stem, ok := strings.CutSuffix(thing, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
 	}
 	return fmt.Sprintf("%d %ss", n, thing)
 }

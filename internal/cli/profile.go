@@ -16,7 +16,7 @@ func (a *app) profileCommand() *cobra.Command {
 		a.profileCreate(), a.profileList(), a.profileGet(), a.profileClone(), a.profileUpdate(),
 		a.profileState("suspend", "Suspend a profile: nothing is issued under it until it is activated again", (*apiv1.Client).SuspendProfile),
 		a.profileState("activate", "Activate a suspended profile", (*apiv1.Client).ActivateProfile),
-		a.profileDelete(), a.profileCheck())
+		a.profileDelete(), a.profileCheck(), a.profilePreview())
 }
 
 // profileToBe is what the flags of `profile create` say besides rules.
@@ -222,7 +222,6 @@ func (a *app) profileGet() *cobra.Command {
 
 func (a *app) showProfile(p *apiv1.Profile) error {
 	return a.print(p, func() error {
-		r := &p.Rules
 		list := []field{
 			{"Name", p.Name},
 			{"Template", p.Template},
@@ -230,32 +229,40 @@ func (a *app) showProfile(p *apiv1.Profile) error {
 			{"Enrollment", p.Method},
 			{"State", p.State},
 			{"Directory", p.Directory},
-			{"Validity", validity(&r.Validity)},
-			{"Trust domains", strings.Join(r.Names.SPIFFE.TrustDomains, ", ")},
-			{"SPIFFE allow", strings.Join(r.Names.SPIFFE.Allow, ", ")},
-			{"SPIFFE deny", strings.Join(r.Names.SPIFFE.Deny, ", ")},
-			{"DNS allow", strings.Join(r.Names.DNS.Allow, ", ")},
-			{"DNS deny", strings.Join(r.Names.DNS.Deny, ", ")},
 		}
-		if r.Names.DNS.Wildcards {
-			list = append(list, field{"DNS wildcards", "allowed"})
-		}
-		list = append(list,
-			field{"IP allow", strings.Join(r.Names.IP.Allow, ", ")},
-			field{"IP deny", strings.Join(r.Names.IP.Deny, ", ")},
-			field{"Keys", strings.Join(r.Keys, ", ")},
-			field{"Key usage", strings.Join(r.KeyUsage, ", ")},
-			field{"Extended key usage", strings.Join(r.ExtKeyUsage, ", ")},
-			field{"Subject", r.Subject},
-			field{"Names at most", strconv.Itoa(r.MaxNames)},
-			field{"Kept once expired", retention(r.Retention)})
-		if r.Challenges != nil {
-			list = append(list, field{"Challenges", strings.Join(r.Challenges.Types, ", ")},
-				field{"Validates in", strings.Join(r.Challenges.Networks, ", ")})
-		}
+		list = append(list, ruleFields(&p.Rules)...)
 		list = append(list, field{"Version", strconv.FormatInt(p.Version, 10)}, field{"Changed", a.moment(p.UpdatedAt)})
 		return a.fields(list...)
 	})
+}
+
+// ruleFields are the lines of what a profile, or its template, allows and grants.
+func ruleFields(r *apiv1.Rules) []field {
+	list := []field{
+		{"Validity", validity(&r.Validity)},
+		{"Trust domains", strings.Join(r.Names.SPIFFE.TrustDomains, ", ")},
+		{"SPIFFE allow", strings.Join(r.Names.SPIFFE.Allow, ", ")},
+		{"SPIFFE deny", strings.Join(r.Names.SPIFFE.Deny, ", ")},
+		{"DNS allow", strings.Join(r.Names.DNS.Allow, ", ")},
+		{"DNS deny", strings.Join(r.Names.DNS.Deny, ", ")},
+	}
+	if r.Names.DNS.Wildcards {
+		list = append(list, field{"DNS wildcards", "allowed"})
+	}
+	list = append(list,
+		field{"IP allow", strings.Join(r.Names.IP.Allow, ", ")},
+		field{"IP deny", strings.Join(r.Names.IP.Deny, ", ")},
+		field{"Keys", strings.Join(r.Keys, ", ")},
+		field{"Key usage", strings.Join(r.KeyUsage, ", ")},
+		field{"Extended key usage", strings.Join(r.ExtKeyUsage, ", ")},
+		field{"Subject", r.Subject},
+		field{"Names at most", strconv.Itoa(r.MaxNames)},
+		field{"Kept once expired", retention(r.Retention)})
+	if r.Challenges != nil {
+		list = append(list, field{"Challenges", strings.Join(r.Challenges.Types, ", ")},
+			field{"Validates in", strings.Join(r.Challenges.Networks, ", ")})
+	}
+	return list
 }
 
 func retention(keep string) string {

@@ -57,18 +57,9 @@ func (a *app) showStatistics(s *apiv1.Statistics) error {
 
 // statisticsTables writes the parts that have any rows.
 func (a *app) statisticsTables(s *apiv1.Statistics) error {
-	var lapsing, clusters, refused, cas [][]string
+	var lapsing, refused, cas [][]string
 	for _, i := range s.Lapsing {
 		lapsing = append(lapsing, []string{i.Name, i.Profile, a.when(i.NotAfter), a.when(i.LastIssuedAt)})
-	}
-	for _, c := range s.Clusters {
-		issued := ""
-		if c.IssuedLastHour != nil {
-			issued = strconv.FormatInt(*c.IssuedLastHour, 10)
-		}
-		clusters = append(clusters, []string{
-			c.Name, strconv.FormatInt(c.Identities, 10), strconv.FormatInt(c.Lapsing, 10), strconv.FormatInt(c.Lapsed, 10), issued, a.when(c.LastIssuedAt),
-		})
 	}
 	if s.Refused != nil {
 		for _, r := range s.Refused.ByReason {
@@ -83,7 +74,7 @@ func (a *app) statisticsTables(s *apiv1.Statistics) error {
 		rows    [][]string
 	}{
 		{[]string{"LAPSING IDENTITY", "PROFILE", "EXPIRES", "LAST ISSUED"}, lapsing},
-		{[]string{"CLUSTER", "IDENTITIES", "LAPSING", "LAPSED", "ISSUED LAST HOUR", "LAST ISSUED"}, clusters},
+		{clusterHeading(), a.clusterRows(s.Clusters)},
 		{[]string{"REFUSED", "PROBLEM", "LAST HOUR", "LAST DAY"}, refused},
 		{[]string{"CA", "KIND", "STATE", "EXPIRES", "CERTIFICATES ALIVE"}, cas},
 	} {

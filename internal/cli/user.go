@@ -10,8 +10,9 @@ import (
 
 func (a *app) userCommand() *cobra.Command {
 	return a.family("user", "People who sign in to the console", []string{"users"},
-		a.userCreate(), a.userList(), a.userUpdate(), a.userState("suspend", "suspended", "Suspend a user: no sign-in, and all sessions end"),
-		a.userState("activate", "active", "Activate a suspended user"), a.userPassword(), a.userUnlock(), a.userDelete())
+		a.userCreate(), a.userList(), a.userGet(), a.userUpdate(), a.userState("suspend", "suspended", "Suspend a user: no sign-in, and all sessions end"),
+		a.userState("activate", "active", "Activate a suspended user"), a.userPassword(), a.ownPassword(),
+		a.userUnlock(), a.userFactor(), a.userDelete())
 }
 
 const rolesHelp = `Roles: admin does everything; operator changes profiles and credentials and revokes; auditor reads everything; namespace-viewer sees
@@ -89,6 +90,36 @@ func (a *app) userList() *cobra.Command {
 					rows = append(rows, []string{u.Name, u.Role, strings.Join(u.Sees, " "), state, u.Source, a.when(u.LastSignInAt)})
 				}
 				return a.rows([]string{"NAME", "ROLE", "SEES", "STATE", "SOURCE", "LAST SIGN-IN"}, rows)
+			})
+		},
+	}
+}
+
+func (a *app) userGet() *cobra.Command {
+	return &cobra.Command{
+		Use: "get NAME", Short: "Show a user", Example: "  certloom user get ann", Args: args("NAME"),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			u, err := api.User(cmd.Context(), names[0])
+			if err != nil {
+				return err
+			}
+			return a.print(u, func() error {
+				return a.fields(
+					field{"Name", u.Name},
+					field{"Display name", u.DisplayName},
+					field{"E-mail", u.Email},
+					field{"Role", u.Role},
+					field{"Sees", strings.Join(u.Sees, ", ")},
+					field{"State", u.State},
+					field{"Source", u.Source},
+					field{"Issuer", u.Issuer},
+					field{"Locked until", a.moment(u.LockedUntil)},
+					field{"Last sign-in", a.moment(u.LastSignInAt)},
+					field{"Created", a.moment(u.CreatedAt)})
 			})
 		},
 	}
@@ -176,6 +207,24 @@ func (a *app) userUnlock() *cobra.Command {
 				return err
 			}
 			return a.print(user, func() error { return a.changed("user", user.Name, "unlocked") })
+		},
+	}
+}
+
+func (a *app) userFactor() *cobra.Command {
+	return &cobra.Command{
+		Use: "reset-second-factor NAME", Short: "Take a user's second factor away, whose app and recovery codes are gone",
+		Example: "  certloom user reset-second-factor ann", Args: args("NAME"),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			api, err := a.api()
+			if err != nil {
+				return err
+			}
+			user, err := api.ResetSecondFactor(cmd.Context(), names[0])
+			if err != nil {
+				return err
+			}
+			return a.print(user, func() error { return a.changed("user", user.Name, "without a second factor") })
 		},
 	}
 }
