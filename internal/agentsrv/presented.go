@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/certloom/certloom/internal/agentapi"
+	"github.com/certloom/certloom/internal/catalog"
 	"github.com/certloom/certloom/internal/csr"
 	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
@@ -53,7 +54,23 @@ func (s *Server) presented(ctx context.Context, caller *agentapi.Caller, r *csr.
 	case !row.RevokedAt.IsZero():
 		return serial, fault.New(fault.Unauthenticated, "caller's certificate %s was revoked at %s (%s)", serial, row.RevokedAt.UTC().Format(time.RFC3339), row.Reason)
 	}
+	if err := s.deniedPod(row, now); err != nil {
+		return serial, err
+	}
 	return serial, s.ancestors(ctx, row, now)
+}
+
+// deniedPod refuses what a Pod got that is on the deny list by now: with a certificate instead of its token it does not
+// say which Pod it is.
+func (s *Server) deniedPod(row *pki.Certificate, now time.Time) error {
+	current, err := s.config.Catalog.Current()
+	if err != nil {
+		return err
+	}
+	if found := current.DeniedPod(&row.Workload, now); found != nil {
+		return catalog.Refusal(found)
+	}
+	return nil
 }
 
 func notOurs(serial pki.Serial) error {
@@ -81,7 +98,11 @@ func (s *Server) ancestors(ctx context.Context, of *pki.Certificate, now time.Ti
 		case !row.RevokedAt.IsZero() && row.Reason != pki.Superseded:
 			return fault.New(fault.Unauthenticated, "caller's certificate %s was renewed from %s, which was revoked at %s (%s)",
 				of.Serial, serial, row.RevokedAt.UTC().Format(time.RFC3339), row.Reason)
-		case row.RevokedAt.IsZero() && now.After(row.NotAfter):
+		}
+		if err := s.deniedPod(row, now); err != nil {
+			return err
+		}
+		if row.RevokedAt.IsZero() && now.After(row.NotAfter) {
 			return nil
 		}
 	}

@@ -87,6 +87,7 @@ func access() map[string]auth.Access {
 		"create-credential": auth.Operate, "revoke-credential": auth.Operate,
 		"create-connector": auth.Operate, "delete-connector": auth.Operate,
 		"import-certificates": auth.Operate, "delete-imported-certificate": auth.Operate,
+		"list-denials": auth.Read, "create-denial": auth.Operate, "delete-denial": auth.Operate,
 		"revoke-certificate": auth.Operate, "hold-certificate": auth.Operate, "release-certificate": auth.Operate, "revoke-certificates": auth.Operate,
 
 		"create-ca": auth.Administer, "import-ca": auth.Administer, "install-ca-certificate": auth.Administer, "update-ca-settings": auth.Administer,

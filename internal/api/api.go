@@ -184,6 +184,7 @@ func (s *Server) routes() {
 	s.policyRoutes()
 	s.credentialRoutes()
 	s.connectorRoutes()
+	s.denialRoutes()
 	s.certificateRoutes()
 	s.identityRoutes()
 	s.viewRoutes()

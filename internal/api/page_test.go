@@ -62,6 +62,12 @@ func TestEveryListHasPages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for i := range 3 {
+		in := apiv1.CreateDenial{Identity: fmt.Sprintf("other-%d.example.com", i)}
+		if _, err := w.Client(t, pki.RoleAdmin).CreateDenial(t.Context(), in); err != nil {
+			t.Fatal(err)
+		}
+	}
 	paths := lists(t, w)
 	if len(paths) < 8 {
 		t.Fatalf("lists %v: there should be more", paths)

@@ -35,11 +35,13 @@ func (s *Server) revokeCertificates(ctx context.Context, in *struct{ body[apiv1.
 	}
 	if in.Body.Filter != nil {
 		var err error
-		if serials, err = s.selected(ctx, in.Body.Filter, in.Body.Expected); err != nil {
+		if serials, err = s.selected(ctx, &in.Body); err != nil {
 			return nil, err
 		}
 	}
-	return answer(s.revokeEach(context.WithoutCancel(ctx), serials, reason)), nil
+	out := s.revokeEach(context.WithoutCancel(ctx), serials, reason)
+	out.More = in.Body.Batch && len(serials) == maxRevocations
+	return answer(out), nil
 }
 
 // reason reads the reason of a revocation.
@@ -72,8 +74,9 @@ func (f *findings) serials(texts []string) []pki.Serial {
 }
 
 // selected finds the certificates of a filter that can be revoked. There must be as many as the caller expects: what he
-// has not seen is not revoked.
-func (s *Server) selected(ctx context.Context, selection *apiv1.CertificateSelection, expected int) ([]pki.Serial, error) {
+// has not seen is not revoked. Of a batch the first ones are enough.
+func (s *Server) selected(ctx context.Context, in *apiv1.RevokeCertificates) ([]pki.Serial, error) {
+	selection, expected := in.Filter, in.Expected
 	query := CertificateQuery{
 		Text: selection.Text, Identity: selection.Identity, TrustDomain: selection.TrustDomain, Namespace: selection.Namespace,
 		Profile: selection.Profile, IssuingCA: selection.IssuingCA, Credential: selection.Credential, Account: selection.Account,
@@ -85,6 +88,9 @@ func (s *Server) selected(ctx context.Context, selection *apiv1.CertificateSelec
 	filter, err := query.filter(ctx, s.config.Catalog.Snapshot())
 	if err != nil {
 		return nil, err
+	}
+	if in.Batch {
+		return s.batch(ctx, filter)
 	}
 	filter.Limit = maxRevocations
 	var serials []pki.Serial
@@ -112,6 +118,28 @@ func (s *Server) selected(ctx context.Context, selection *apiv1.CertificateSelec
 	if len(serials) != expected {
 		return nil, fault.New(fault.Conflict, "the filter selects %d certificates that can be revoked, not %d", len(serials), expected).
 			WithField("/expected").WithHint("list them again, and say how many you have seen")
+	}
+	return serials, nil
+}
+
+// batch finds the first certificates of a filter that can be revoked, those that are held among them.
+func (s *Server) batch(ctx context.Context, filter pki.CertificateFilter) ([]pki.Serial, error) {
+	var serials []pki.Serial
+	now := s.config.Now()
+	for _, status := range []pki.CertificateStatus{pki.CertificateValid, pki.CertificateRenewalDue, pki.CertificateHeld} {
+		filter.Status, filter.Limit = status, maxRevocations-len(serials)
+		if filter.Limit == 0 {
+			break
+		}
+		page, err := s.config.Store.Certificates(ctx, filter, now)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page {
+			if page[i].NotAfter.After(now) { // one that is held may have expired
+				serials = append(serials, page[i].Serial)
+			}
+		}
 	}
 	return serials, nil
 }

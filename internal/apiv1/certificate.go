@@ -78,6 +78,7 @@ type RevokeCertificates struct {
 	Serials  []string              `json:"serials,omitempty" nullable:"false" doc:"1,000 at most."`
 	Filter   *CertificateSelection `json:"filter,omitempty" doc:"Instead of serials: what is not expired and not revoked of the certificates with all of this."`
 	Expected int                   `json:"expected,omitempty" doc:"With a filter: how many that are. With any other number nothing is revoked."`
+	Batch    bool                  `json:"batch,omitempty" doc:"With a filter, instead of expected: revoke 1,000 of them, those that are held too, and say whether there are more. Ask again until there are none."`
 }
 
 // CertificateSelection selects certificates. Members that are empty do not select.
@@ -97,6 +98,7 @@ type CertificateSelection struct {
 // Revocations says what has become of each certificate that was to be revoked, in the order in which they were named.
 type Revocations struct {
 	Revoked int          `json:"revoked" doc:"How many were revoked by this call."`
+	More    bool         `json:"more,omitempty" doc:"With batch: there may be more to revoke."`
 	Items   []Revocation `json:"items" nullable:"false"`
 }
 

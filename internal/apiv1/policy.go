@@ -27,7 +27,7 @@ type PolicyAnswer struct {
 
 // PolicyCheck is one question with its answer.
 type PolicyCheck struct {
-	Rule     string `json:"rule" doc:"profile, issuer, client, reuse, credential, key, ca, dns, ip, names, subject, spiffe or lifetime."`
+	Rule     string `json:"rule" doc:"profile, issuer, client, reuse, denied, credential, key, ca, dns, ip, names, subject, spiffe or lifetime."`
 	Subject  string `json:"subject,omitempty" doc:"What was judged, such as a name."`
 	Passed   bool   `json:"passed"`
 	Sentence string `json:"sentence" doc:"Why."`

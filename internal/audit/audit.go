@@ -51,6 +51,8 @@ const (
 	CertificateRevoke    Action = "certificate.revoke"
 	CertificateHold      Action = "certificate.hold"
 	CertificateRelease   Action = "certificate.release" // from a hold
+	IdentityDeny         Action = "identity.deny"       // an identity or a Pod gets no certificates
+	IdentityAllow        Action = "identity.allow"
 	RevocationRefuse     Action = "certificate.revoke-refuse"
 	ConnectorCreate      Action = "connector.create"
 	ConnectorDelete      Action = "connector.delete"

@@ -1,4 +1,4 @@
-// Package catalog owns what administrators configure - CAs, certificate profiles, EAB credentials - as every request
+// Package catalog owns what administrators configure - CAs, certificate profiles, EAB credentials, the deny list - as every request
 // sees it: an immutable Snapshot in memory, kept current by polling one number in the database, and the changes of it,
 // each of them checked, compared with what it replaces and written together with its audit event.
 //
@@ -29,6 +29,7 @@ type Reader interface {
 	CAs(ctx context.Context) ([]pki.CA, error)
 	Profiles(ctx context.Context) ([]pki.Profile, error)
 	Credentials(ctx context.Context) ([]pki.Credential, error)
+	Denials(ctx context.Context) ([]pki.Denial, error)
 }
 
 // ProfileWriter changes profiles, each method in one transaction with its event and a bump of the version. Update
@@ -46,6 +47,12 @@ type CredentialWriter interface {
 	RevokeCredential(ctx context.Context, id pki.CredentialID, at time.Time, event audit.Event) error
 }
 
+// DenialWriter changes the deny list in the same way. An entry replaces the one for the same identity or Pod.
+type DenialWriter interface {
+	CreateDenial(ctx context.Context, d *pki.Denial, event audit.Event) error
+	DeleteDenial(ctx context.Context, id pki.DenialID, event audit.Event) error
+}
+
 // CAWriter changes CAs in the same way; it compares and swaps on UpdatedAt.
 type CAWriter interface {
 	UpdateCA(ctx context.Context, ca *pki.CA, was time.Time, event audit.Event) error
@@ -57,6 +64,7 @@ type Store interface {
 	Reader
 	ProfileWriter
 	CredentialWriter
+	DenialWriter
 	CAWriter
 }
 
@@ -200,7 +208,11 @@ func (c *Catalog) read(ctx context.Context, version int64, at time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read credentials: %w", err)
 	}
-	c.current.Store(&view{snapshot: newSnapshot(cas, profiles, credentials), version: version, at: at})
+	denied, err := c.config.Store.Denials(ctx)
+	if err != nil {
+		return fmt.Errorf("read deny list: %w", err)
+	}
+	c.current.Store(&view{snapshot: newSnapshot(cas, profiles, credentials, denied), version: version, at: at})
 	return nil
 }
 
@@ -210,7 +222,7 @@ func (c *Catalog) Snapshot() *Snapshot {
 	if known := c.current.Load(); known != nil {
 		return known.snapshot
 	}
-	return newSnapshot(nil, nil, nil)
+	return newSnapshot(nil, nil, nil, nil)
 }
 
 // Current returns the view to decide with, or Unavailable when it is older than MaxAge.

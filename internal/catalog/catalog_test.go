@@ -51,6 +51,8 @@ func (s *shelf) Profiles(context.Context) ([]pki.Profile, error) {
 	return append([]pki.Profile(nil), s.profiles...), s.fails
 }
 
+func (s *shelf) Denials(context.Context) ([]pki.Denial, error) { return nil, nil }
+
 func (s *shelf) Credentials(context.Context) ([]pki.Credential, error) { return nil, nil }
 
 // plain is a vault that seals nothing.

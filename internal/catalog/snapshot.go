@@ -19,9 +19,10 @@ type Snapshot struct {
 	credentials     []*pki.Credential // by profile, then name
 	credentialByID  map[pki.CredentialID]*pki.Credential
 	credentialsByID map[pki.ProfileID][]*pki.Credential
+	denials         denials
 }
 
-func newSnapshot(cas []pki.CA, profiles []pki.Profile, credentials []pki.Credential) *Snapshot {
+func newSnapshot(cas []pki.CA, profiles []pki.Profile, credentials []pki.Credential, denied []pki.Denial) *Snapshot {
 	s := &Snapshot{
 		caByID:          make(map[pki.CAID]*pki.CA, len(cas)),
 		caByName:        make(map[string]*pki.CA, len(cas)),
@@ -29,6 +30,7 @@ func newSnapshot(cas []pki.CA, profiles []pki.Profile, credentials []pki.Credent
 		profileByName:   make(map[string]*pki.Profile, len(profiles)),
 		credentialByID:  make(map[pki.CredentialID]*pki.Credential, len(credentials)),
 		credentialsByID: make(map[pki.ProfileID][]*pki.Credential),
+		denials:         newDenials(denied),
 	}
 	for i := range cas {
 		s.cas = append(s.cas, &cas[i])

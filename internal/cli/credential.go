@@ -199,12 +199,14 @@ func limitFields(limit *apiv1.Names) []field {
 }
 
 func (a *app) credentialRevoke() *cobra.Command {
-	return &cobra.Command{
+	reason, certificates, yes := "", false, false
+	cmd := &cobra.Command{
 		Use:   "revoke KEY-ID|PROFILE/NAME",
 		Short: "Revoke an EAB credential: its accounts obtain nothing more",
 		Long: `Revoke an EAB credential. Accounts that were registered with it can order and finalize nothing more, on every
-replica within seconds. Certificates that were issued stay valid until they expire or are revoked.`,
-		Example: "  certloom credential revoke istio/cluster-1\n  certloom credential revoke 06bj4v2r0s5o3k4m8d1q9f7h2n6c0a4e8i3g",
+replica within seconds. Certificates that were issued stay valid until they expire, or are revoked with --certificates:
+then the same command goes on when it was interrupted.`,
+		Example: "  certloom credential revoke istio/cluster-1\n  certloom credential revoke istio/cluster-1 --certificates --reason keyCompromise --yes\n  certloom credential revoke 06bj4v2r0s5o3k4m8d1q9f7h2n6c0a4e8i3g",
 		Args:    args("KEY-ID"),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			api, err := a.api()
@@ -215,13 +217,26 @@ replica within seconds. Certificates that were issued stay valid until they expi
 			if err != nil {
 				return err
 			}
+			selection := apiv1.CertificateSelection{Credential: id}
+			if certificates && !yes {
+				return a.unconfirmed(cmd.Context(), api, &selection)
+			}
 			c, err := api.RevokeCredential(cmd.Context(), id)
 			if err != nil {
 				return err
 			}
-			return a.print(c, func() error { return a.changed("credential", c.Profile+"/"+c.Name, c.State) })
+			if !certificates {
+				return a.print(c, func() error { return a.changed("credential", c.Profile+"/"+c.Name, c.State) })
+			}
+			a.note("credential %s is %s", c.Profile+"/"+c.Name, c.State)
+			return a.revokeAll(cmd.Context(), api, selection, reason)
 		},
 	}
+	flags := cmd.Flags()
+	flags.BoolVar(&certificates, "certificates", false, "revoke the certificates too that were issued for it and have not expired")
+	flags.StringVar(&reason, "reason", "unspecified", "why certificates are revoked")
+	flags.BoolVar(&yes, "yes", false, "revoke certificates")
+	return cmd
 }
 
 // credentialID finds the KID of PROFILE/NAME; anything else is one already.

@@ -11,7 +11,7 @@ import (
 
 func (a *app) identityCommand() *cobra.Command {
 	return a.family("identity", "What certificates are for, each with its newest certificate", []string{"identities"},
-		a.identityList(), a.identityGet(), a.identityExport())
+		a.identityList(), a.identityGet(), a.identityExport(), a.identityRevoke(), a.identityDeny(), a.identityAllow(), a.identityDenied())
 }
 
 func (a *app) identityList() *cobra.Command {

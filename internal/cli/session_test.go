@@ -206,6 +206,39 @@ func TestCertificateSession(t *testing.T) {
 	d.check(t)
 }
 
+// Revocation by identity and credential goes on where it was interrupted, and the deny list keeps both away.
+func TestRevocationSession(t *testing.T) {
+	t.Parallel()
+	d := inventory(t)
+	serial := d.env["SERIAL"]
+	for _, line := range []string{
+		"certificate hold " + serial,
+		"certificate hold " + serial,
+		"certificate list --status held",
+		"certificate release " + serial,
+		"certificate release " + serial,
+		"identity revoke 'spiffe://cluster.local/ns/ns-1/*' --reason keyCompromise",
+		"identity revoke 'spiffe://cluster.local/ns/ns-1/*' --reason keyCompromise --note 'incident 4711' --yes",
+		"identity revoke 'spiffe://cluster.local/ns/ns-1/*' --yes",
+		"identity deny --pod east/shop/cart-1 --until 7d",
+		"identity deny --pod cart-1",
+		"identity deny '*'",
+		"identity deny",
+		"identity denied",
+		"identity allow 'spiffe://cluster.local/ns/ns-1/*'",
+		"identity allow 'spiffe://cluster.local/ns/ns-1/*'",
+		"identity allow --pod east/shop/cart-1",
+		"identity denied",
+		"credential create --profile istio --name cluster-1",
+		"credential revoke istio/cluster-1 --certificates",
+		"credential revoke istio/cluster-1 --certificates --reason superseded --yes",
+		"audit list --action identity.deny",
+	} {
+		d.enter(t, line)
+	}
+	d.check(t)
+}
+
 func TestRequestedFiles(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, apitest.New(t), pki.RoleRequester)

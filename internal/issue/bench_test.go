@@ -33,7 +33,7 @@ func BenchmarkIssue(b *testing.B) {
 	s := newStage(b, testca.Options{})
 	s.registry = prometheus.NewRegistry()
 	issuer, err := issue.New(issue.Config{
-		Store: forgetful{}, Signers: s.Hierarchy, CA: s.CA, Now: testca.Now, Random: rand.Reader, Registerer: s.registry,
+		Store: forgetful{}, Signers: s.Hierarchy, CA: s.CA, Denied: testca.NothingDenied, Now: testca.Now, Random: rand.Reader, Registerer: s.registry,
 	})
 	if err != nil {
 		b.Fatal(err)

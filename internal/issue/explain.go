@@ -19,6 +19,7 @@ const (
 	RuleIssuer  policy.Rule = "issuer"  // may the issuing CA issue, and such a certificate?
 	RuleClient  policy.Rule = "client"  // is the credential still good?
 	RuleReuse   policy.Rule = "reuse"   // is the key one that must not be used?
+	RuleDenied  policy.Rule = "denied"  // is a name or the Pod on the deny list?
 )
 
 // Explanation says what would become of a request.
@@ -63,6 +64,16 @@ func (i *Issuer) Explain(ctx context.Context, r Request) (*Explanation, error) {
 	e.note(RuleReuse, "", checkKey(facts, &r), "the key is that of no account and no CA, and is not blocked")
 	checks, accepted := policy.Explain(r.Profile, r.Credential, r.Identifiers, r.CSR)
 	e.Checks = append(e.Checks, checks...)
+	if accepted != nil {
+		denied := i.config.Denied(&accepted.Names, &r.Workload)
+		if fault.Is(denied, fault.Unavailable) {
+			return nil, denied
+		}
+		e.note(RuleDenied, accepted.Identity, denied, "no name is on the deny list")
+		if denied != nil {
+			accepted = nil
+		}
+	}
 	if ca == nil {
 		return e, nil
 	}

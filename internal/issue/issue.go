@@ -39,9 +39,12 @@ type Signers interface {
 
 // Config is what an Issuer needs. Everything but Registerer and Replica is required.
 type Config struct {
-	Store      Store
-	Signers    Signers
-	CA         func(pki.CAID) (*pki.CA, bool) // the CA as it is configured now; what it points to must never change
+	Store   Store
+	Signers Signers
+	CA      func(pki.CAID) (*pki.CA, bool) // the CA as it is configured now; what it points to must never change
+	// Denied refuses what is on the deny list (Unauthorized), and everything while that is not known (Unavailable). It is
+	// asked for each certificate, so that it must answer from memory.
+	Denied     func(names *pki.Names, w *pki.Workload) error
 	Now        func() time.Time
 	Random     io.Reader // safe for concurrent use
 	Registerer prometheus.Registerer
@@ -59,8 +62,8 @@ type Issuer struct {
 
 // New returns an Issuer.
 func New(c Config) (*Issuer, error) {
-	if c.Store == nil || c.Signers == nil || c.CA == nil || c.Now == nil || c.Random == nil {
-		return nil, errors.New("issue: store, signers, CA, now and random are required")
+	if c.Store == nil || c.Signers == nil || c.CA == nil || c.Denied == nil || c.Now == nil || c.Random == nil {
+		return nil, errors.New("issue: store, signers, CA, denied, now and random are required")
 	}
 	m, err := newMetrics(c.Registerer)
 	if err != nil {
@@ -137,6 +140,9 @@ func (i *Issuer) issue(ctx context.Context, r *Request) (*pki.Certificate, outco
 	begin := i.config.Now()
 	accepted, validity, err := permit(r)
 	if err != nil {
+		return nil, outcomeOf(refused, err), err
+	}
+	if err := i.config.Denied(&accepted.Names, &r.Workload); err != nil {
 		return nil, outcomeOf(refused, err), err
 	}
 	span, err := policy.Lifetime(validity, now, notBefore(r, now), r.NotAfter, ca.certificate.NotAfter, i.config.Random)

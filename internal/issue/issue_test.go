@@ -47,7 +47,7 @@ func newStage(t testing.TB, o testca.Options) *stage {
 func (s *stage) newIssuer(t testing.TB, store issue.Store, signers issue.Signers) *issue.Issuer {
 	t.Helper()
 	issuer, err := issue.New(issue.Config{
-		Store: store, Signers: signers, CA: s.CA, Now: testca.Now, Random: rand.Reader,
+		Store: store, Signers: signers, CA: s.CA, Denied: testca.NothingDenied, Now: testca.Now, Random: rand.Reader,
 		Registerer: s.registry, Replica: "replica-1",
 	})
 	if err != nil {
@@ -467,7 +467,7 @@ func TestNewRefusesAnIncompleteConfig(t *testing.T) {
 		t.Error("an empty config was accepted")
 	}
 	s := newStage(t, testca.Options{})
-	config := issue.Config{Store: s.ledger, Signers: s.Hierarchy, CA: s.CA, Now: testca.Now, Random: rand.Reader, Registerer: s.registry}
+	config := issue.Config{Store: s.ledger, Signers: s.Hierarchy, CA: s.CA, Denied: testca.NothingDenied, Now: testca.Now, Random: rand.Reader, Registerer: s.registry}
 	if _, err := issue.New(config); err == nil {
 		t.Error("two issuers registered the same metrics")
 	}

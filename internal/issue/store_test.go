@@ -54,7 +54,7 @@ func (s *stored) open(t testing.TB, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.issuer, err = issue.New(issue.Config{Store: s.store, Signers: signers, CA: find, Now: testca.Now, Random: rand.Reader})
+	s.issuer, err = issue.New(issue.Config{Store: s.store, Signers: signers, CA: find, Denied: testca.NothingDenied, Now: testca.Now, Random: rand.Reader})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestIssueLosesTheOrder(t *testing.T) {
 			won := *winner
 			test.change(&won)
 			issuer, err := issue.New(issue.Config{
-				Store: losing{testca.NewLedger(), &won}, Signers: s.Hierarchy, CA: s.CA, Now: testca.Now, Random: rand.Reader,
+				Store: losing{testca.NewLedger(), &won}, Signers: s.Hierarchy, CA: s.CA, Denied: testca.NothingDenied, Now: testca.Now, Random: rand.Reader,
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -216,7 +216,8 @@ func (p *Parts) unlock(ctx context.Context, secret keys.Secret, create bool) (*k
 func (p *Parts) assembleAuthority() error {
 	var err error
 	p.Issuer, err = issue.New(issue.Config{
-		Store: p.Store, Signers: p.Signers, CA: p.Catalog.CA, Now: p.Now, Random: p.Random, Registerer: p.Registry, Replica: p.Replica,
+		Store: p.Store, Signers: p.Signers, CA: p.Catalog.CA, Denied: p.Catalog.Denied,
+		Now: p.Now, Random: p.Random, Registerer: p.Registry, Replica: p.Replica,
 	})
 	if err != nil {
 		return fmt.Errorf("issuer: %w", err)

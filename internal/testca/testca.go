@@ -214,3 +214,6 @@ func SPKIHash(t testing.TB, key crypto.PublicKey) [32]byte {
 	}
 	return sha256.Sum256(spki)
 }
+
+// NothingDenied is an empty deny list.
+func NothingDenied(*pki.Names, *pki.Workload) error { return nil }

@@ -142,7 +142,7 @@ func (w *World) assemble(t testing.TB) {
 	w.Auth = must[*auth.Authenticator](t)(auth.New(auth.Config{Store: w.Store, Vault: vault, Now: now, Random: rand.Reader, Logger: logger}))
 	registry := prometheus.NewRegistry()
 	w.Issuer = must[*issue.Issuer](t)(issue.New(issue.Config{
-		Store: w.Store, Signers: signers, CA: w.Catalog.CA, Now: now, Random: rand.Reader, Registerer: registry,
+		Store: w.Store, Signers: signers, CA: w.Catalog.CA, Denied: w.denied, Now: now, Random: rand.Reader, Registerer: registry,
 	}))
 	w.Authority = must[*issue.Authority](t)(issue.NewAuthority(issue.AuthorityConfig{
 		Store: w.Store, Vault: vault, Signers: signers, Now: now, Random: rand.Reader, BaseURL: w.BaseURL,
@@ -337,4 +337,12 @@ func (w *World) Do(t testing.TB, method, path, token string, body io.Reader, hea
 func (w *World) Events(t testing.TB, action audit.Action) []audit.Event {
 	t.Helper()
 	return must[[]audit.Event](t)(w.Store.Events(t.Context(), pki.EventFilter{Action: string(action), Limit: 1000}))
+}
+
+// denied asks the deny list as it is now: nothing here polls it, and tests move the clock.
+func (w *World) denied(names *pki.Names, workload *pki.Workload) error {
+	if err := w.Catalog.Poll(context.Background()); err != nil {
+		return err
+	}
+	return w.Catalog.Denied(names, workload)
 }

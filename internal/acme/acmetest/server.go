@@ -114,7 +114,7 @@ func (s *Server) open(t testing.TB) {
 		Store: s.Store, Vault: vault, Signers: s.Signers, Now: now, Random: rand.Reader, BaseURL: s.URL,
 	}))(t)
 	s.Issuer = must(issue.New(issue.Config{
-		Store: s.Store, Signers: s.Signers, CA: s.Catalog.CA, Now: now, Random: rand.Reader, Registerer: s.Registry,
+		Store: s.Store, Signers: s.Signers, CA: s.Catalog.CA, Denied: s.Catalog.Denied, Now: now, Random: rand.Reader, Registerer: s.Registry,
 	}))(t)
 	s.Revoker = must(revoke.New(revoke.Config{
 		Store: s.Store, Signers: s.Signers, CA: s.Catalog.CA, Now: now, Random: rand.Reader, Registerer: s.Registry,

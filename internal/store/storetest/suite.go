@@ -49,6 +49,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"revocation":               testRevocation,
 		"hold":                     testHold,
 		"one revocation":           testRevocationRace,
+		"deny list":                testDenials,
 		"events":                   testEvents,
 		"refused without a trace":  testRefusalLeavesNothing,
 		"nonces":                   testNonces,
