@@ -52,14 +52,16 @@ type ConnectorPath struct {
 	Name string `path:"name" doc:"Name of the connector." maxLength:"100"`
 }
 
-func (s *Server) listConnectors(ctx context.Context, _ *struct{}) (*output[apiv1.Page[apiv1.Connector]], error) {
+func (s *Server) listConnectors(ctx context.Context, in *PageQuery) (*output[apiv1.Page[apiv1.Connector]], error) {
 	all, err := s.config.Store.Connectors(ctx)
 	if err != nil {
 		return nil, err
 	}
-	page := apiv1.Page[apiv1.Connector]{Items: []apiv1.Connector{}}
-	for i := range all {
-		status, err := s.progress(ctx, &all[i])
+	name := func(c pki.Connector) string { return c.Name }
+	shown, next := cut(in, sortedBy(all, name), name)
+	page := apiv1.Page[apiv1.Connector]{Items: make([]apiv1.Connector, 0, len(shown)), Next: next}
+	for i := range shown {
+		status, err := s.progress(ctx, &shown[i])
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -134,6 +136,15 @@ func cut[T any](q *PageQuery, records []T, key func(T) string) (page []T, next s
 	}
 	return records[:q.Limit], key(records[q.Limit-1])
 }
+
+// sortedBy sorts records in place by a key, byte by byte: databases differ in what they take for the order of texts.
+func sortedBy[T any](records []T, key func(T) string) []T {
+	slices.SortFunc(records, func(a, b T) int { return strings.Compare(key(a), key(b)) })
+	return records
+}
+
+// placeInTime is a key that sorts by time, and by identifier within a moment.
+func placeInTime(at time.Time, id string) string { return fmt.Sprintf("%020d\x00%s", at.UnixMicro(), id) }
 
 // pageOf is cut with the records as they are answered.
 func pageOf[R, T any](q *PageQuery, records []R, key func(R) string, wire func(R) T) apiv1.Page[T] {

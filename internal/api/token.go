@@ -2,10 +2,7 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/auth"
@@ -92,11 +89,8 @@ func (s *Server) listTokens(ctx context.Context, in *PageQuery) (*output[apiv1.P
 		return nil, err
 	}
 	view := s.config.Catalog.Snapshot()
-	place := func(t pki.APIToken) string {
-		return fmt.Sprintf("%s\x00%020d\x00%s", t.Name, t.CreatedAt.UnixMicro(), t.ID)
-	}
-	slices.SortFunc(tokens, func(a, b pki.APIToken) int { return strings.Compare(place(a), place(b)) })
-	return answer(pageOf(in, tokens, place, func(t pki.APIToken) apiv1.Token { return s.wireToken(view, &t) })), nil
+	place := func(t pki.APIToken) string { return t.Name + "\x00" + placeInTime(t.CreatedAt, string(t.ID)) }
+	return answer(pageOf(in, sortedBy(tokens, place), place, func(t pki.APIToken) apiv1.Token { return s.wireToken(view, &t) })), nil
 }
 
 func (s *Server) createToken(ctx context.Context, in *struct{ body[apiv1.CreateToken] }) (*output[apiv1.NewToken], error) {

@@ -69,16 +69,13 @@ func (s *Server) wireUser(u *pki.User) apiv1.User {
 	return out
 }
 
-func (s *Server) listUsers(ctx context.Context, _ *struct{}) (*output[apiv1.Page[apiv1.User]], error) {
+func (s *Server) listUsers(ctx context.Context, in *PageQuery) (*output[apiv1.Page[apiv1.User]], error) {
 	users, err := s.config.Auth.Users(ctx)
 	if err != nil {
 		return nil, err
 	}
-	page := apiv1.Page[apiv1.User]{Items: make([]apiv1.User, 0, len(users))}
-	for i := range users {
-		page.Items = append(page.Items, s.wireUser(&users[i]))
-	}
-	return answer(page), nil
+	name := func(u pki.User) string { return u.Name }
+	return answer(pageOf(in, sortedBy(users, name), name, func(u pki.User) apiv1.User { return s.wireUser(&u) })), nil
 }
 
 func (s *Server) getUser(ctx context.Context, in *UserPath) (*output[apiv1.User], error) {
@@ -159,6 +156,7 @@ func (s *Server) unlockUser(ctx context.Context, in *UserPath) (*output[apiv1.Us
 
 func (s *Server) listSessions(ctx context.Context, in *struct {
 	All bool `query:"all" doc:"Of everybody, which needs role admin or auditor; otherwise the caller's own."`
+	PageQuery
 },
 ) (*output[apiv1.Page[apiv1.Session]], error) {
 	caller := auth.PrincipalOf(ctx)
@@ -169,21 +167,20 @@ func (s *Server) listSessions(ctx context.Context, in *struct {
 		}
 		user = ""
 	}
-	page := apiv1.Page[apiv1.Session]{Items: []apiv1.Session{}}
-	if user == "" && !in.All { // a token has none
-		return answer(page), nil
+	var sessions []pki.Session
+	if user != "" || in.All { // a token has none
+		var err error
+		if sessions, err = s.config.Auth.Sessions(ctx, user); err != nil {
+			return nil, err
+		}
 	}
-	sessions, err := s.config.Auth.Sessions(ctx, user)
-	if err != nil {
-		return nil, err
-	}
-	for _, one := range sessions {
-		page.Items = append(page.Items, apiv1.Session{
+	place := func(one pki.Session) string { return placeInTime(one.CreatedAt, string(one.ID)) }
+	return answer(pageOf(&in.PageQuery, sortedBy(sessions, place), place, func(one pki.Session) apiv1.Session {
+		return apiv1.Session{
 			ID: string(one.ID), User: one.User, CreatedAt: utc(one.CreatedAt), ExpiresAt: utc(one.ExpiresAt), LastUsedAt: utc(one.LastUsedAt),
 			Address: one.Client.Address, UserAgent: one.Client.UserAgent, Current: one.ID == caller.SessionID,
-		})
-	}
-	return answer(page), nil
+		}
+	})), nil
 }
 
 func (s *Server) endSession(ctx context.Context, in *struct {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -102,17 +103,24 @@ func wireView(view *pki.SavedView, owner string) apiv1.View {
 	return out
 }
 
-func (s *Server) listViews(ctx context.Context, _ *struct{}) (*output[apiv1.Page[apiv1.View]], error) {
+func (s *Server) listViews(ctx context.Context, in *PageQuery) (*output[apiv1.Page[apiv1.View]], error) {
 	owner := viewOwner(auth.PrincipalOf(ctx))
 	views, err := s.config.Store.Views(ctx, owner)
 	if err != nil {
 		return nil, err
 	}
-	page := apiv1.Page[apiv1.View]{Items: systemViews()}
-	for i := range views {
-		page.Items = append(page.Items, wireView(&views[i], owner))
+	all := systemViews() // they come first, as they are
+	places := map[string]string{}
+	for i := range all {
+		places[all[i].ID] = fmt.Sprintf("0%06d", i)
 	}
-	return answer(page), nil
+	for i := range views {
+		wired := wireView(&views[i], owner)
+		places[wired.ID] = "1" + wired.List + "\x00" + wired.Name + "\x00" + wired.ID
+		all = append(all, wired)
+	}
+	place := func(v apiv1.View) string { return places[v.ID] }
+	return answer(pageOf(in, sortedBy(all, place), place, func(v apiv1.View) apiv1.View { return v })), nil
 }
 
 // savedView checks what is to be saved; all that is wrong with it comes at once.

@@ -25,7 +25,7 @@ const wholePage = 1000
 func whole[T any](ctx context.Context, c *Client, path string, q query) (*Page[T], error) {
 	all := &Page[T]{Items: []T{}}
 	err := All(func(after string) (*Page[T], error) {
-		return get[Page[T]](ctx, c, path, q.number("limit", wholePage).text("after", after))
+		return onePage[T](ctx, c, path, q, after, wholePage)
 	}, func(item T) error {
 		all.Items = append(all.Items, item)
 		return nil
@@ -34,6 +34,11 @@ func whole[T any](ctx context.Context, c *Client, path string, q query) (*Page[T
 		return nil, err
 	}
 	return all, nil
+}
+
+// onePage gets a page of a list: at most limit items after those that a cursor stands for.
+func onePage[T any](ctx context.Context, c *Client, path string, q query, after string, limit int) (*Page[T], error) {
+	return get[Page[T]](ctx, c, path, q.number("limit", limit).text("after", after))
 }
 
 func send[T any](ctx context.Context, c *Client, method, path string, in any) (*T, error) {
@@ -296,6 +301,11 @@ func (c *Client) Tokens(ctx context.Context) (*Page[Token], error) {
 	return whole[Token](ctx, c, "/tokens", query{})
 }
 
+// TokenPage lists them page by page.
+func (c *Client) TokenPage(ctx context.Context, after string, limit int) (*Page[Token], error) {
+	return onePage[Token](ctx, c, "/tokens", query{}, after, limit)
+}
+
 // CreateToken makes an API token.
 func (c *Client) CreateToken(ctx context.Context, in CreateToken) (*NewToken, error) {
 	return send[NewToken](ctx, c, http.MethodPost, "/tokens", in)
@@ -308,7 +318,12 @@ func (c *Client) RevokeToken(ctx context.Context, id string) (*Token, error) {
 
 // Users lists the people who may sign in.
 func (c *Client) Users(ctx context.Context) (*Page[User], error) {
-	return get[Page[User]](ctx, c, "/users", nil)
+	return whole[User](ctx, c, "/users", query{})
+}
+
+// UserPage lists them page by page.
+func (c *Client) UserPage(ctx context.Context, after string, limit int) (*Page[User], error) {
+	return onePage[User](ctx, c, "/users", query{}, after, limit)
 }
 
 // User shows one.
@@ -338,11 +353,19 @@ func (c *Client) UnlockUser(ctx context.Context, name string) (*User, error) {
 
 // Sessions lists the caller's sessions, or everybody's.
 func (c *Client) Sessions(ctx context.Context, all bool) (*Page[Session], error) {
-	q := query{}
+	return whole[Session](ctx, c, "/sessions", sessionsOf(all))
+}
+
+// SessionPage lists them page by page.
+func (c *Client) SessionPage(ctx context.Context, all bool, after string, limit int) (*Page[Session], error) {
+	return onePage[Session](ctx, c, "/sessions", sessionsOf(all), after, limit)
+}
+
+func sessionsOf(all bool) query {
 	if all {
-		q = q.text("all", "true")
+		return query{}.text("all", "true")
 	}
-	return get[Page[Session]](ctx, c, "/sessions", q)
+	return query{}
 }
 
 // EndSession ends a session.

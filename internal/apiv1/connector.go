@@ -90,7 +90,12 @@ type ConnectorStatus struct {
 
 // Connectors lists the connectors by name.
 func (c *Client) Connectors(ctx context.Context) (*Page[Connector], error) {
-	return get[Page[Connector]](ctx, c, "/connectors", nil)
+	return whole[Connector](ctx, c, "/connectors", query{})
+}
+
+// ConnectorPage lists them page by page.
+func (c *Client) ConnectorPage(ctx context.Context, after string, limit int) (*Page[Connector], error) {
+	return onePage[Connector](ctx, c, "/connectors", query{}, after, limit)
 }
 
 // Connector shows one.

@@ -31,7 +31,7 @@ type SaveView struct {
 
 // Views lists the caller's views, those that are shared and those that come with the product.
 func (c *Client) Views(ctx context.Context) (*Page[View], error) {
-	return get[Page[View]](ctx, c, "/views", nil)
+	return whole[View](ctx, c, "/views", query{})
 }
 
 // CreateView saves one.

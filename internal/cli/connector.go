@@ -217,7 +217,8 @@ func writeArchive(path string, made *apiv1.NewConnector) (err error) {
 }
 
 func (a *app) connectorList() *cobra.Command {
-	return &cobra.Command{
+	limit := 0
+	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List connectors, with how far their clusters have come",
 		Example: "  certloom connector list",
@@ -227,13 +228,15 @@ func (a *app) connectorList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			page, err := api.Connectors(cmd.Context())
+			items, err := collect(a, limit, "connectors", func(after string, size int) (*apiv1.Page[apiv1.Connector], error) {
+				return api.ConnectorPage(cmd.Context(), after, size)
+			})
 			if err != nil {
 				return err
 			}
-			return a.print(page.Items, func() error {
+			return a.print(items, func() error {
 				var rows [][]string
-				for _, c := range page.Items {
+				for _, c := range items {
 					rows = append(rows, []string{
 						c.Name, c.Mode, c.Profile + "/" + c.Credential, c.State, strconv.FormatInt(c.Workloads, 10), a.when(c.LastIssuedAt), a.when(c.CreatedAt),
 					})
@@ -242,6 +245,8 @@ func (a *app) connectorList() *cobra.Command {
 			})
 		},
 	}
+	limitFlag(cmd, &limit)
+	return cmd
 }
 
 func (a *app) connectorGet() *cobra.Command {

@@ -63,7 +63,8 @@ the identities that match --sees; requester asks for certificates under one prof
 }
 
 func (a *app) tokenList() *cobra.Command {
-	return &cobra.Command{
+	limit := 0
+	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List API tokens",
 		Example: "  certloom token list",
@@ -73,13 +74,15 @@ func (a *app) tokenList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			page, err := api.Tokens(cmd.Context())
+			items, err := collect(a, limit, "tokens", func(after string, size int) (*apiv1.Page[apiv1.Token], error) {
+				return api.TokenPage(cmd.Context(), after, size)
+			})
 			if err != nil {
 				return err
 			}
-			return a.print(page.Items, func() error {
+			return a.print(items, func() error {
 				var rows [][]string
-				for _, t := range page.Items {
+				for _, t := range items {
 					expires := a.when(t.ExpiresAt)
 					if expires == "" {
 						expires = "never"
@@ -90,6 +93,8 @@ func (a *app) tokenList() *cobra.Command {
 			})
 		},
 	}
+	limitFlag(cmd, &limit)
+	return cmd
 }
 
 func (a *app) tokenRevoke() *cobra.Command {

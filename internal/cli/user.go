@@ -66,7 +66,8 @@ func (a *app) newPassword(file, user string) (string, error) {
 }
 
 func (a *app) userList() *cobra.Command {
-	return &cobra.Command{
+	limit := 0
+	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List users",
 		Example: "  certloom user list",
@@ -76,13 +77,15 @@ func (a *app) userList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			page, err := api.Users(cmd.Context())
+			items, err := collect(a, limit, "users", func(after string, size int) (*apiv1.Page[apiv1.User], error) {
+				return api.UserPage(cmd.Context(), after, size)
+			})
 			if err != nil {
 				return err
 			}
-			return a.print(page.Items, func() error {
+			return a.print(items, func() error {
 				var rows [][]string
-				for _, u := range page.Items {
+				for _, u := range items {
 					state := u.State
 					if !u.LockedUntil.IsZero() {
 						state += ", locked"
@@ -93,6 +96,8 @@ func (a *app) userList() *cobra.Command {
 			})
 		},
 	}
+	limitFlag(cmd, &limit)
+	return cmd
 }
 
 func (a *app) userGet() *cobra.Command {
@@ -250,26 +255,31 @@ func (a *app) sessionCommand() *cobra.Command {
 }
 
 func (a *app) sessionList() *cobra.Command {
-	return &cobra.Command{
+	limit := 0
+	cmd := &cobra.Command{
 		Use: "list", Short: "List everybody's sessions", Example: "  certloom session list", Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			api, err := a.api()
 			if err != nil {
 				return err
 			}
-			page, err := api.Sessions(cmd.Context(), true)
+			items, err := collect(a, limit, "sessions", func(after string, size int) (*apiv1.Page[apiv1.Session], error) {
+				return api.SessionPage(cmd.Context(), true, after, size)
+			})
 			if err != nil {
 				return err
 			}
-			return a.print(page.Items, func() error {
+			return a.print(items, func() error {
 				var rows [][]string
-				for _, s := range page.Items {
+				for _, s := range items {
 					rows = append(rows, []string{s.User, s.Address, a.when(s.CreatedAt), a.when(s.LastUsedAt), s.ID})
 				}
 				return a.rows([]string{"USER", "ADDRESS", "SINCE", "LAST USED", "ID"}, rows)
 			})
 		},
 	}
+	limitFlag(cmd, &limit)
+	return cmd
 }
 
 func (a *app) sessionEnd() *cobra.Command {
