@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/pem"
+	"errors"
 	"net/http"
 
 	"github.com/certloom/certloom/internal/apiv1"
@@ -159,7 +160,7 @@ func (s *Server) createCA(ctx context.Context, in *struct{ body[apiv1.CreateCA] 
 		}
 	}
 	if err := found.err(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, options.Check())
 	}
 	if in.Body.Kind == string(pki.RootCA) {
 		ca, err := s.config.Authority.CreateRoot(ctx, options, by)

@@ -242,12 +242,10 @@ func (s *Server) createCertificate(ctx context.Context, in *struct{ body[apiv1.C
 		if caller.Role == pki.RoleRequester {
 			return nil, caller.RequestUnder(&pki.Profile{Name: in.Body.Profile})
 		}
+		found, p = append(found, err), &pki.Profile{} // what else is wrong is told as well
+	} else if err := caller.RequestUnder(p); err != nil {
 		return nil, err
-	}
-	if err := caller.RequestUnder(p); err != nil {
-		return nil, err
-	}
-	if p.Method != pki.RESTAPI {
+	} else if p.Method != pki.RESTAPI {
 		found.add("/profile", "profile %q has enrollment method %s; certificates are requested here only under profiles with %s",
 			p.Name, p.Method, pki.RESTAPI)
 	}

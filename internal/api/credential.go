@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -89,7 +90,8 @@ func (s *Server) createCredential(ctx context.Context, in *struct{ body[apiv1.Cr
 		request.Limit = &limit
 	}
 	if err := found.err(); err != nil {
-		return nil, err
+		request.Limit = nil // it may be half read
+		return nil, errors.Join(err, request.Check(s.config.Now().UTC()))
 	}
 	request.ProfileID = p.ID
 	created, key, err := s.config.Catalog.CreateCredential(ctx, request, auth.PrincipalOf(ctx).By())

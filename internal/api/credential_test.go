@@ -97,7 +97,7 @@ func TestRefusesCredentials(t *testing.T) {
 		"refuses/no-time":         {`{"profile":"web","name":"x","expiresAt":"90d"}`, 400, []string{"/expiresAt"}},
 		"refuses/wider-limit":     {`{"profile":"web","name":"x","limit":{"dns":{"allow":["**.example.org"],"wildcards":true}}}`, 400, []string{"/limit/dns/allow/0", "/limit/dns/wildcards"}},
 		"refuses/empty-limit":     {`{"profile":"web","name":"x","limit":{}}`, 400, []string{"/limit"}},
-		"refuses/several":         {`{"profile":"web","name":"X","maxAccounts":-1,"limit":{"ip":{"allow":["x"]}}}`, 400, []string{"/limit/ip/allow/0"}},
+		"refuses/several":         {`{"profile":"web","name":"X","maxAccounts":-1,"limit":{"ip":{"allow":["x"]}}}`, 400, []string{"/limit/ip/allow/0", "/maxAccounts", "/name"}},
 		"refuses/several-values":  {`{"profile":"web","name":"X","maxAccounts":-1,"limit":{"ip":{"allow":["10.0.0.0/8"]}}}`, 400, []string{"/limit/ip/allow/0", "/maxAccounts", "/name"}},
 	}
 	for name, c := range cases {

@@ -32,3 +32,29 @@ func FuzzProfileBody(f *testing.F) {
 		}
 	})
 }
+
+// FuzzBodies sends bodies to every operation that takes one, and that does not hash a password for it.
+func FuzzBodies(f *testing.F) {
+	operations := []struct{ method, path string }{
+		{http.MethodPost, "/credentials"}, {http.MethodPost, "/connectors"}, {http.MethodPost, "/cas"}, {http.MethodPost, "/cas/import"},
+		{http.MethodPut, "/cas/issuing/settings"}, {http.MethodPatch, "/profiles/istio"}, {http.MethodPost, "/profiles/istio/clone"},
+		{http.MethodPost, "/certificates"}, {http.MethodPost, "/certificates/revoke"}, {http.MethodPost, "/views"}, {http.MethodPost, "/tokens"},
+		{http.MethodPost, "/policy/check"}, {http.MethodPost, "/policy/preview"}, {http.MethodPost, "/imported-certificates"},
+		{http.MethodPost, "/self/second-factor/confirm"},
+	}
+	for i, seed := range []string{
+		`{"profile":"istio","name":"x"}`, `{"profile":"istio","credential":"x","name":"x"}`, `{"name":"x","kind":"root"}`, `{"name":"x","certificate":"","key":""}`,
+		`{"crlUrls":["http://x"]}`, `{"version":1,"rules":{"maxNames":2}}`, `{"name":"y"}`, `{"profile":"ci","csr":"x"}`, `{"serials":["0a"]}`, `{"list":"identities","name":"x"}`,
+		`{"name":"x","role":"auditor"}`, `{"profile":"istio","spiffeId":"spiffe://a/ns/b/sa/c"}`, `{"profile":"istio"}`, `{"data":"MA=="}`, `{"ticket":"x","code":"1"}`,
+	} {
+		f.Add(uint8(i), seed)
+	}
+	w := apitest.New(f)
+	f.Fuzz(func(t *testing.T, which uint8, body string) {
+		o := operations[int(which)%len(operations)]
+		answer := w.Do(t, o.method, o.path, w.Tokens[pki.RoleAdmin], strings.NewReader(body), nil)
+		if answer.Status >= 400 && (answer.Status > 499 || answer.Problem.Detail == "") || answer.Status < 200 || len(answer.Body) > 256<<10 {
+			t.Errorf("%s %s: status %d: %.500s", o.method, o.path, answer.Status, answer.Body)
+		}
+	})
+}

@@ -144,7 +144,9 @@ func sortedBy[T any](records []T, key func(T) string) []T {
 }
 
 // placeInTime is a key that sorts by time, and by identifier within a moment.
-func placeInTime(at time.Time, id string) string { return fmt.Sprintf("%020d\x00%s", at.UnixMicro(), id) }
+func placeInTime(at time.Time, id string) string {
+	return fmt.Sprintf("%020d\x00%s", at.UnixMicro(), id)
+}
 
 // pageOf is cut with the records as they are answered.
 func pageOf[R, T any](q *PageQuery, records []R, key func(R) string, wire func(R) T) apiv1.Page[T] {

@@ -3,6 +3,7 @@ package api_test
 import (
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/certloom/certloom/internal/apiv1"
+	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/testca"
 	"github.com/certloom/certloom/test/apitest"
@@ -68,17 +70,34 @@ func TestEveryListHasPages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	client := w.Client(t, pki.RoleAdmin)
+	for i := range 3 {
+		name := fmt.Sprintf("more-%d", i)
+		_, err := client.CreateUser(t.Context(), apiv1.CreateUser{Name: name, Password: "correct horse battery", Role: "auditor"})
+		_, connecting := client.CreateConnector(t.Context(), apiv1.CreateConnector{Profile: "istio", Credential: name, Name: name})
+		_, _, signing := w.Auth.SignIn(t.Context(), name, "correct horse battery", "", audit.By{Client: pki.Client{Address: "192.0.2.1"}})
+		if err := errors.Join(err, connecting, signing); err != nil {
+			t.Fatal(err)
+		}
+	}
 	paths := lists(t, w)
-	if len(paths) < 8 {
+	if len(paths) < 12 {
 		t.Fatalf("lists %v: there should be more", paths)
 	}
 	cursors := map[string]string{}
 	for _, path := range paths {
-		whole, answer := page(t, w, path, nil)
+		query := url.Values{}
+		if path == "/sessions" {
+			query.Set("all", "true")
+		}
+		whole, answer := page(t, w, path, query)
 		if answer.Status != http.StatusOK || whole.Next != "" {
 			t.Fatalf("GET %s: %d, next %q", path, answer.Status, whole.Next)
 		}
-		query := url.Values{"limit": {"1"}}
+		if len(whole.Items) < 2 {
+			t.Errorf("GET %s has %d items, too few to be pages", path, len(whole.Items))
+		}
+		query.Set("limit", "1")
 		var items []json.RawMessage
 		for {
 			one, answer := page(t, w, path, query)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -63,7 +64,7 @@ func (w *memberWalk) object(schema *huma.Schema, at string) error {
 			return err
 		}
 		name, _ := token.(string)
-		pointer := at + "/" + name
+		pointer := at + "/" + pointerName(name)
 		var member *huma.Schema
 		if schema != nil {
 			member = schema.Properties[name]
@@ -85,6 +86,15 @@ func (w *memberWalk) object(schema *huma.Schema, at string) error {
 	}
 	_, err := w.next() // the closing brace
 	return err
+}
+
+// pointerName is a member's name in a JSON pointer (RFC 6901 section 3), cut where no name of ours is so long.
+func pointerName(name string) string {
+	const most = 100
+	if len(name) > most {
+		name = strings.ToValidUTF8(name[:most], "") + "..."
+	}
+	return strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }
 
 func (w *memberWalk) array(schema *huma.Schema, at string) error {

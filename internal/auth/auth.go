@@ -53,10 +53,10 @@ type SignInStore interface {
 
 // FactorStore keeps second factors. UseStep and UseRecoveryCode are true once for each step and code, on all replicas.
 type FactorStore interface {
-	SetSecondFactor(ctx context.Context, user string, factor pki.SecondFactor, event audit.Event) error
+	SetSecondFactor(ctx context.Context, user string, version int64, factor pki.SecondFactor, event audit.Event) error
 	SetRecoveryCodes(ctx context.Context, user string, hashes [][32]byte, event audit.Event) error
 	UseStep(ctx context.Context, user string, step int64) (bool, error)
-	UseRecoveryCode(ctx context.Context, user string, hash [32]byte) (bool, error)
+	UseRecoveryCode(ctx context.Context, user string, hash [32]byte, event audit.Event) (bool, error)
 	RecoveryCodes(ctx context.Context, user string) (int, error)
 }
 

@@ -211,7 +211,7 @@ func (d *drawer) NoteSignIn(_ context.Context, name, network string, at, _ time.
 	return d.fails
 }
 
-func (d *drawer) SetSecondFactor(_ context.Context, name string, factor pki.SecondFactor, event audit.Event) error {
+func (d *drawer) SetSecondFactor(_ context.Context, name string, _ int64, factor pki.SecondFactor, event audit.Event) error {
 	defer d.lock()()
 	user := d.users[name]
 	if user == nil {
@@ -238,13 +238,13 @@ func (d *drawer) UseStep(_ context.Context, name string, step int64) (bool, erro
 	return true, d.fails
 }
 
-func (d *drawer) UseRecoveryCode(_ context.Context, name string, hash [32]byte) (bool, error) {
+func (d *drawer) UseRecoveryCode(_ context.Context, name string, hash [32]byte, event audit.Event) (bool, error) {
 	defer d.lock()()
 	at := slices.Index(d.recovery[name], hash)
 	if at < 0 {
 		return false, d.fails
 	}
-	d.recovery[name] = slices.Delete(d.recovery[name], at, at+1)
+	d.recovery[name], d.events = slices.Delete(d.recovery[name], at, at+1), append(d.events, event)
 	return true, d.fails
 }
 

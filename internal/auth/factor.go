@@ -167,10 +167,7 @@ func (a *Authenticator) proveCode(ctx context.Context, user *pki.User, code stri
 	case factorDigits.Length():
 		ok, err = a.takeCode(ctx, user, code)
 	case recoveryDigits:
-		ok, err = a.config.Store.UseRecoveryCode(ctx, user.Name, sha256.Sum256([]byte(code)))
-		if ok {
-			ok, err = true, a.config.Store.RecordEvent(ctx, a.event(by, audit.RecoveryCodeUse, user.Name, audit.Detail{}))
-		}
+		ok, err = a.config.Store.UseRecoveryCode(ctx, user.Name, sha256.Sum256([]byte(code)), a.event(by, audit.RecoveryCodeUse, user.Name, audit.Detail{}))
 	}
 	if err != nil {
 		return fmt.Errorf("take code: %w", err)
@@ -287,7 +284,7 @@ func (a *Authenticator) ConfirmSecondFactor(ctx context.Context, name, ticket, c
 		return nil, err
 	}
 	event := a.event(by, audit.FactorSet, name, audit.Detail{})
-	if err := a.config.Store.SetSecondFactor(ctx, name, pki.SecondFactor{Sealed: sealed, Step: step, Recovery: hashes}, event); err != nil {
+	if err := a.config.Store.SetSecondFactor(ctx, name, user.Version, pki.SecondFactor{Sealed: sealed, Step: step, Recovery: hashes}, event); err != nil {
 		return nil, fmt.Errorf("store second factor: %w", err)
 	}
 	return codes, nil
@@ -346,7 +343,7 @@ func (a *Authenticator) DropSecondFactor(ctx context.Context, name, password, co
 
 // ResetSecondFactor takes a user's second factor away, for one whose app and recovery codes are gone. NotFound.
 func (a *Authenticator) ResetSecondFactor(ctx context.Context, name string, by audit.By) error {
-	err := a.config.Store.SetSecondFactor(ctx, name, pki.SecondFactor{}, a.event(by, audit.FactorReset, name, audit.Detail{}))
+	err := a.config.Store.SetSecondFactor(ctx, name, 0, pki.SecondFactor{}, a.event(by, audit.FactorReset, name, audit.Detail{}))
 	if err != nil {
 		return fmt.Errorf("reset second factor: %w", err)
 	}

@@ -83,14 +83,30 @@ func newKey(random io.Reader) ([]byte, error) {
 }
 
 func checkCredential(snapshot *Snapshot, p *pki.Profile, request *NewCredential, now time.Time) error {
+	errs := []error{request.Check(now)}
+	add := func(field string, err *fault.Error) { errs = append(errs, err.WithField(field)) }
+	if p.Method == pki.RESTAPI {
+		add("/profile", fault.New(fault.Malformed, "profile %q has enrollment method %s, whose clients have API tokens, not EAB credentials", p.Name, p.Method).
+			WithHint("certloom token create NAME --role requester --profile %s", p.Name))
+	}
+	if request.Limit != nil {
+		errs = append(errs, narrower(request.Limit, p))
+	}
+	for _, other := range snapshot.CredentialsOf(p.ID) {
+		if other.Name == request.Name {
+			errs = append(errs, fault.New(fault.Conflict, "profile %q has a credential %q already (%s)", p.Name, other.Name, other.State).
+				WithField("/name").WithHint("choose another name; the names of revoked credentials stay taken, so that the audit log is clear"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Check finds what is wrong with the request whatever its profile is; all of it at once.
+func (request *NewCredential) Check(now time.Time) error {
 	var errs []error
 	add := func(field string, err *fault.Error) { errs = append(errs, err.WithField(field)) }
 	if err := pki.CheckName(request.Name); err != nil {
 		add("/name", fault.New(fault.Malformed, "credential %v", err))
-	}
-	if p.Method == pki.RESTAPI {
-		add("/profile", fault.New(fault.Malformed, "profile %q has enrollment method %s, whose clients have API tokens, not EAB credentials", p.Name, p.Method).
-			WithHint("certloom token create NAME --role requester --profile %s", p.Name))
 	}
 	if !request.ExpiresAt.IsZero() && !request.ExpiresAt.After(now) {
 		add("/expiresAt", fault.New(fault.Malformed, "expiry %s is not in the future; it is %s now",
@@ -100,13 +116,7 @@ func checkCredential(snapshot *Snapshot, p *pki.Profile, request *NewCredential,
 		add("/maxAccounts", fault.New(fault.Malformed, "number of accounts %d is not within 0 (no limit) and %d", request.MaxAccounts, maxMaxAccounts))
 	}
 	if request.Limit != nil {
-		errs = append(errs, policy.CheckNames(request.Limit, "/limit"), narrower(request.Limit, p))
-	}
-	for _, other := range snapshot.CredentialsOf(p.ID) {
-		if other.Name == request.Name {
-			errs = append(errs, fault.New(fault.Conflict, "profile %q has a credential %q already (%s)", p.Name, other.Name, other.State).
-				WithField("/name").WithHint("choose another name; the names of revoked credentials stay taken, so that the audit log is clear"))
-		}
+		errs = append(errs, policy.CheckNames(request.Limit, "/limit"))
 	}
 	return errors.Join(errs...)
 }

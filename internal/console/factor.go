@@ -118,9 +118,10 @@ func (c *Console) beginFactor(v *visit) error {
 
 // showConfirm shows the secret. It travels in the form, so that a wrong code does not make another one.
 func (v *visit) showConfirm(f *form, ticket, secret, uri string) error {
-	code, err := qrCode(uri)
-	if err != nil {
-		return err
+	code, ok := qrCode(uri)
+	if !ok { // the form is not the one that was shown
+		http.Redirect(v.w, v.r, factorPath, http.StatusSeeOther)
+		return nil
 	}
 	return f.render("secondfactor", factorView{
 		Form: f, Title: v.text("factor.set"), Text: v.text("factor.scan"), Must: v.who.Enrol, Action: factorPath + "/confirm", Button: v.text("factor.confirm"),
@@ -137,11 +138,15 @@ func grouped(secret string) string {
 	return strings.Join(append(groups, secret), " ")
 }
 
-// qrCode draws a text as a QR code, dark on light in every theme, since cameras read no other.
-func qrCode(text string) (template.HTML, error) {
-	code, err := qr.Encode(text, qr.M, qr.Auto)
+// qrCode draws the address of a second factor as a QR code, dark on light in every theme, since cameras read no other.
+func qrCode(uri string) (template.HTML, bool) {
+	const most = 1024 // bytes
+	if len(uri) > most || !strings.HasPrefix(uri, "otpauth://totp/") {
+		return "", false
+	}
+	code, err := qr.Encode(uri, qr.M, qr.Auto)
 	if err != nil {
-		return "", fmt.Errorf("make QR code: %w", err)
+		return "", false
 	}
 	const margin = 4 // modules, ISO/IEC 18004 section 5.3.8
 	var path strings.Builder
@@ -156,7 +161,7 @@ func qrCode(text string) (template.HTML, error) {
 	whole := size + 2*margin
 	return template.HTML(fmt.Sprintf( //nolint:gosec // numbers only
 		`<svg class="qr" viewBox="0 0 %[1]d %[1]d" width="220" height="220" aria-hidden="true" shape-rendering="crispEdges"><rect width="%[1]d" height="%[1]d" fill="#fff"/><path d="%[2]s" fill="#000"/></svg>`,
-		whole, path.String())), nil
+		whole, path.String())), true
 }
 
 func (c *Console) confirmFactor(v *visit) error {

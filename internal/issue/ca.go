@@ -139,26 +139,33 @@ func (a *Authority) specify(o Options, pathLen int) (*spec, error) {
 }
 
 func (s *spec) check() error {
-	if err := pki.CheckName(s.Name); err != nil {
-		return fault.New(fault.Malformed, "CA %v", err).WithField("/name")
+	err := s.Check()
+	if s.pathLen < 0 || s.pathLen > maxPathLen {
+		err = errors.Join(err, fault.New(fault.Malformed, "path length %d is not 0 to %d", s.pathLen, maxPathLen).WithField("/pathLength"))
 	}
-	if err := checkSubject("common name", s.CommonName); err != nil {
-		return err.WithField("/commonName")
+	return err
+}
+
+// Check finds what is wrong with the options by themselves, all of it at once.
+func (o *Options) Check() error {
+	var errs []error
+	if err := pki.CheckName(o.Name); err != nil {
+		errs = append(errs, fault.New(fault.Malformed, "CA %v", err).WithField("/name"))
 	}
-	if s.Organization != "" {
-		if err := checkSubject("organization", s.Organization); err != nil {
-			return err.WithField("/organization")
+	for _, text := range []struct{ what, field, value string }{
+		{"common name", "/commonName", o.CommonName}, {"organization", "/organization", o.Organization},
+	} {
+		if err := checkSubject(text.what, text.value); err != nil && text.value != "" && text.value != o.Name {
+			errs = append(errs, err.WithField(text.field))
 		}
 	}
-	switch {
-	case !slices.Contains(keys.Algorithms(), s.Key):
-		return fault.New(fault.Malformed, "key algorithm %.40q is not one of %s", s.Key, list(keys.Algorithms())).WithField("/keyAlgorithm")
-	case s.Validity < 0:
-		return fault.New(fault.Malformed, "validity %s is negative", s.Validity).WithField("/validity")
-	case s.pathLen < 0 || s.pathLen > maxPathLen:
-		return fault.New(fault.Malformed, "path length %d is not 0 to %d", s.pathLen, maxPathLen).WithField("/pathLength")
+	if o.Key != "" && !slices.Contains(keys.Algorithms(), o.Key) {
+		errs = append(errs, fault.New(fault.Malformed, "key algorithm %.40q is not one of %s", o.Key, list(keys.Algorithms())).WithField("/keyAlgorithm"))
 	}
-	return s.Constraints.check()
+	if o.Validity < 0 {
+		errs = append(errs, fault.New(fault.Malformed, "validity %s is negative", o.Validity).WithField("/validity"))
+	}
+	return errors.Join(append(errs, o.Constraints.check())...)
 }
 
 // maxSubject is ub-common-name and ub-organization-name of RFC 5280 appendix A.
@@ -180,17 +187,18 @@ func checkSubject(what, value string) *fault.Error {
 }
 
 func (c *Constraints) check() error {
+	var errs []error
 	for i, domain := range c.TrustDomains {
 		if err := pki.CheckTrustDomain(domain); err != nil {
-			return fault.New(fault.Malformed, "name constraint: %v", err).WithField(fmt.Sprintf("/constraints/trustDomains/%d", i))
+			errs = append(errs, fault.New(fault.Malformed, "name constraint: %v", err).WithField(fmt.Sprintf("/constraints/trustDomains/%d", i)))
 		}
 	}
 	for i, domain := range c.DNS {
 		if err := pki.CheckDNSName(domain); err != nil {
-			return fault.New(fault.Malformed, "name constraint: %v", err).WithField(fmt.Sprintf("/constraints/dns/%d", i))
+			errs = append(errs, fault.New(fault.Malformed, "name constraint: %v", err).WithField(fmt.Sprintf("/constraints/dns/%d", i)))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Settings returns the addresses at which this server publishes for a CA.

@@ -133,14 +133,15 @@ func (s *Store) DeleteProfile(ctx context.Context, id pki.ProfileID, ev audit.Ev
 // profileUses says what refers to a profile: "2 credentials", "1 account". A source of certificates counts also when
 // its certificates are gone, since a writer may have it in its cache.
 func (t *tx) profileUses(ctx context.Context, id pki.ProfileID) ([]string, error) {
-	var credentials, accounts, tokens, sources, certificates int64
+	var credentials, accounts, tokens, connectors, sources, certificates int64
 	err := t.queryRow(ctx, `SELECT
 			(SELECT count(*) FROM credential WHERE profile_id = $1),
 			(SELECT count(*) FROM account WHERE profile_id = $1),
 			(SELECT count(*) FROM token WHERE profile_id = $1 AND state = 'active'),
+			(SELECT count(*) FROM connector WHERE profile_id = $1),
 			(SELECT count(*) FROM source WHERE profile_id = $1),
 			(SELECT count(*) FROM certificate WHERE source_id IN (SELECT id FROM source WHERE profile_id = $1))`,
-		string(id)).Scan(&credentials, &accounts, &tokens, &sources, &certificates)
+		string(id)).Scan(&credentials, &accounts, &tokens, &connectors, &sources, &certificates)
 	if err != nil {
 		return nil, fmt.Errorf("count uses: %w", err)
 	}
@@ -148,7 +149,7 @@ func (t *tx) profileUses(ctx context.Context, id pki.ProfileID) ([]string, error
 	for _, use := range []struct {
 		n    int64
 		noun string
-	}{{credentials, "credential"}, {accounts, "account"}, {tokens, "API token"}, {certificates, "certificate"}} {
+	}{{credentials, "credential"}, {accounts, "account"}, {tokens, "API token"}, {connectors, "connector"}, {certificates, "certificate"}} {
 		if use.n > 0 {
 			uses = append(uses, plural(use.n, use.noun))
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/certloom/certloom/internal/audit"
+	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 )
 
@@ -96,14 +97,19 @@ func (s *Store) NoteSignIn(ctx context.Context, user, network string, at, forget
 }
 
 // SetSecondFactor stores a user's second factor in place of any before, with its recovery codes; nothing sealed takes it away.
-func (s *Store) SetSecondFactor(ctx context.Context, user string, factor pki.SecondFactor, ev audit.Event) error {
+// Conflict: the user is not of the version any more, if one is given.
+func (s *Store) SetSecondFactor(ctx context.Context, user string, version int64, factor pki.SecondFactor, ev audit.Event) error {
 	return s.write(ctx, "set second factor", func(ctx context.Context, t *tx) error {
-		n, err := t.change(ctx, `UPDATE login SET totp = $1, totp_step = $2, version = version + 1 WHERE name = $3`, blob(factor.Sealed), factor.Step, user)
-		switch {
-		case err != nil:
+		n, err := t.change(ctx, `UPDATE login SET totp = $1, totp_step = $2, version = version + 1 WHERE name = $3 AND (version = $4 OR $4 = 0)`,
+			blob(factor.Sealed), factor.Step, user, version)
+		if err != nil {
 			return fmt.Errorf("update: %w", err)
-		case n == 0:
-			return notFound("user", user)
+		}
+		if n == 0 {
+			if err := t.mustExist(ctx, `SELECT count(*) FROM login WHERE name = $1`, "user", user); err != nil {
+				return err
+			}
+			return fault.New(fault.Conflict, "user %q was changed in the meantime; begin again", user)
 		}
 		if err := t.setRecoveryCodes(ctx, user, factor.Recovery); err != nil {
 			return err
@@ -116,6 +122,13 @@ func (s *Store) SetSecondFactor(ctx context.Context, user string, factor pki.Sec
 // SetRecoveryCodes puts recovery codes in place of those before.
 func (s *Store) SetRecoveryCodes(ctx context.Context, user string, hashes [][32]byte, ev audit.Event) error {
 	return s.write(ctx, "set recovery codes", func(ctx context.Context, t *tx) error {
+		found, err := scanned[int64](t.queryRow(ctx, `SELECT length(totp) FROM login WHERE name = $1`+t.forUpdate(), user))
+		if errors.Is(err, sql.ErrNoRows) || err == nil && found == 0 {
+			return fault.New(fault.Conflict, "user %q has no second factor any more", user)
+		}
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
 		t.event(ev)
 		return t.setRecoveryCodes(ctx, user, hashes)
 	})
@@ -135,20 +148,23 @@ func (t *tx) setRecoveryCodes(ctx context.Context, user string, hashes [][32]byt
 
 // UseStep takes a step of time for a code of a user's. False: it, or a later one, was taken before, here or elsewhere.
 func (s *Store) UseStep(ctx context.Context, user string, step int64) (bool, error) {
-	return s.takes(ctx, `UPDATE login SET totp_step = $2 WHERE name = $1 AND totp_step < $2`, user, step)
+	return s.takes(ctx, nil, `UPDATE login SET totp_step = $2 WHERE name = $1 AND totp_step < $2`, user, step)
 }
 
-// UseRecoveryCode takes a recovery code of a user's. False: there is none of the hash any more.
-func (s *Store) UseRecoveryCode(ctx context.Context, user string, hash [32]byte) (bool, error) {
-	return s.takes(ctx, `DELETE FROM recovery_code WHERE login = $1 AND hash = $2`, user, hash[:])
+// UseRecoveryCode takes a recovery code of a user's, with its event. False: there is none of the hash any more.
+func (s *Store) UseRecoveryCode(ctx context.Context, user string, hash [32]byte, ev audit.Event) (bool, error) {
+	return s.takes(ctx, &ev, `DELETE FROM recovery_code WHERE login = $1 AND hash = $2`, user, hash[:])
 }
 
 // takes reports whether a change changed something.
-func (s *Store) takes(ctx context.Context, change string, args ...any) (bool, error) {
+func (s *Store) takes(ctx context.Context, ev *audit.Event, change string, args ...any) (bool, error) {
 	n := int64(0)
 	err := s.write(ctx, "take code", func(ctx context.Context, t *tx) (err error) {
 		if n, err = t.change(ctx, change, args...); err != nil {
 			return fmt.Errorf("update: %w", err)
+		}
+		if n > 0 && ev != nil {
+			t.event(*ev)
 		}
 		return nil
 	})

@@ -210,7 +210,8 @@ func testKeptSession(t *testing.T, s *store.Store) {
 func testSecondFactor(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	check(t, s.CreateUser(ctx, user("ann", pki.RoleAdmin), Event(audit.UserCreate)))
-	check(t, s.SetSecondFactor(ctx, "ann", pki.SecondFactor{Sealed: []byte("sealed"), Step: 7, Recovery: [][32]byte{{1}, {2}}}, Event(audit.FactorSet)))
+	check(t, s.SetSecondFactor(ctx, "ann", 1, pki.SecondFactor{Sealed: []byte("sealed"), Step: 7, Recovery: [][32]byte{{1}, {2}}}, Event(audit.FactorSet)))
+	refused(t, s.SetSecondFactor(ctx, "ann", 1, pki.SecondFactor{Sealed: []byte("other")}, Event(audit.FactorSet)), fault.Conflict)
 	got, err := s.User(ctx, "ann")
 	check(t, err)
 	equal(t, "sealed", "sealed", string(got.TOTP))
@@ -235,17 +236,19 @@ func testSecondFactor(t *testing.T, s *store.Store) {
 	}
 	left(2)
 	equal(t, "of the same code at once", 1, parallel(8, func(int) bool {
-		ok, err := s.UseRecoveryCode(ctx, "ann", [32]byte{2})
+		ok, err := s.UseRecoveryCode(ctx, "ann", [32]byte{2}, Event(audit.RecoveryCodeUse))
 		check(t, err)
 		return ok
 	}))
 	left(1)
 	check(t, s.SetRecoveryCodes(ctx, "ann", [][32]byte{{3}, {4}, {5}}, Event(audit.RecoveryCodesMake)))
 	left(3)
-	check(t, s.SetSecondFactor(ctx, "ann", pki.SecondFactor{}, Event(audit.FactorReset)))
+	check(t, s.SetSecondFactor(ctx, "ann", 0, pki.SecondFactor{}, Event(audit.FactorReset)))
 	left(0)
+	refused(t, s.SetRecoveryCodes(ctx, "ann", [][32]byte{{3}}, Event(audit.RecoveryCodesMake)), fault.Conflict)
+	equal(t, "events of codes that were used", 1, countEvents(t, s, audit.RecoveryCodeUse))
 	got, err = s.User(ctx, "ann")
 	check(t, err)
 	equal(t, "none", true, got.TOTP == nil)
-	refused(t, s.SetSecondFactor(ctx, "bob", pki.SecondFactor{}, Event(audit.FactorReset)), fault.NotFound)
+	refused(t, s.SetSecondFactor(ctx, "bob", 0, pki.SecondFactor{}, Event(audit.FactorReset)), fault.NotFound)
 }
