@@ -42,6 +42,7 @@ func TestAllThatIsWrongAtOnce(t *testing.T) {
 		"revoke-certificate":     {`{"x":1,"y":2}`, []string{"/x", "/y"}},
 		"revoke-certificates":    {`{"serials":["zz"],"reason":"because"}`, []string{"/reason", "/serials/0"}},
 		"import-certificates":    {`{"data":1,"password":2}`, []string{"/data", "/password"}},
+		"create-denial":          {`{"identity":"*","pod":"x","until":"2001-01-01T00:00:00Z","note":"` + strings.Repeat("n", 3000) + `"}`, []string{"/identity", "/note", "/until"}},
 		"check-policy":           {`{"profile":"nope","spiffeId":1,"dns":2}`, []string{"/dns", "/spiffeId"}},
 		"preview-policy":         {`{"profile":1,"draft":2}`, []string{"/draft", "/profile"}},
 	}
