@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/lib.sh
 
 command -v openssl >/dev/null || install_packages "the tests verify revocation lists with openssl" openssl
+command -v vfychain >/dev/null && command -v ocsptool >/dev/null ||
+  install_packages "the tests verify revocation lists with NSS and GnuTLS" libnss3-tools gnutls-bin
 command -v jq >/dev/null && command -v curl >/dev/null || install_packages "the tests run the requests of docs/reference/api.md" curl jq
 command -v npm >/dev/null || install_packages "the tests get a validator and a generator for OpenAPI from npm" npm
 have_browser

@@ -56,7 +56,8 @@ func (s *Server) beginSecondFactor(ctx context.Context, in *struct{ body[apiv1.S
 
 func (s *Server) confirmSecondFactor(ctx context.Context, in *struct {
 	body[apiv1.SecondFactorConfirm]
-}) (*output[apiv1.RecoveryCodes], error) {
+},
+) (*output[apiv1.RecoveryCodes], error) {
 	caller, err := ownUser(ctx)
 	if err != nil {
 		return nil, err

@@ -51,11 +51,13 @@ func (s *Store) NoteFailure(ctx context.Context, failed pki.FailedSignIn, locked
 		}{
 			{
 				`UPDATE login_network SET failures = failures + 1 WHERE login = $1 AND network = $2 RETURNING failures`,
-				`UPDATE login_network SET locked_until = $3 WHERE login = $1 AND network = $2`, []any{failed.User, failed.Network},
+				`UPDATE login_network SET locked_until = $3 WHERE login = $1 AND network = $2`,
+				[]any{failed.User, failed.Network},
 			},
 			{
 				`UPDATE login SET failures = failures + 1 WHERE name = $1 RETURNING failures`,
-				`UPDATE login SET locked_until = $2 WHERE name = $1`, []any{failed.User},
+				`UPDATE login SET locked_until = $2 WHERE name = $1`,
+				[]any{failed.User},
 			},
 		} {
 			failures, err := scanned[int64](t.queryRow(ctx, row.count, row.args...))
