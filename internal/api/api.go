@@ -9,7 +9,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -199,77 +198,3 @@ func (s *Server) routes() {
 
 // Handler answers everything that it is handed, which should be everything under /api/.
 func (s *Server) Handler() http.Handler { return s.mux }
-
-// description is the part of the OpenAPI document that no operation brings.
-func (s *Server) description() huma.Config {
-	jsonFormat := huma.DefaultJSONFormat
-	return huma.Config{
-		OpenAPI: &huma.OpenAPI{
-			OpenAPI: "3.1.0",
-			Info: &huma.Info{
-				Title:       "Certloom",
-				Version:     s.config.Version,
-				Description: "Private CA and certificate lifecycle manager. Every answer that is not a success is a problem document (RFC 9457).",
-				License:     &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
-			},
-			Servers: []*huma.Server{{URL: apiv1.Prefix}},
-			Components: &huma.Components{
-				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
-				SecuritySchemes: map[string]*huma.SecurityScheme{
-					bearerScheme: {Type: "http", Scheme: "bearer", Description: "API token, as certloom token create prints it."},
-				},
-			},
-		},
-		Formats:                      map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat},
-		DefaultFormat:                "application/json",
-		RejectUnknownQueryParameters: true,
-		Transformers:                 []huma.Transformer{s.transform},
-	}
-}
-
-// describe writes the OpenAPI document once; it does not change afterwards.
-func (s *Server) describe() error {
-	relate(s.operations)
-	document := s.api.OpenAPI()
-	// The framework's own error, which transform replaces everywhere.
-	delete(document.Components.Schemas.Map(), "ErrorModel")
-	delete(document.Components.Schemas.Map(), "ErrorDetail")
-	for _, path := range document.Paths {
-		for _, op := range []*huma.Operation{path.Get, path.Post, path.Put, path.Patch, path.Delete} {
-			tidy(op)
-			if op == nil {
-				continue
-			}
-			documentTags(op)
-			if schema := selectable(document.Components.Schemas, op, "200"); schema != nil {
-				op.Metadata[fieldsExtension] = schema
-				op.Parameters = append(op.Parameters, fieldsParam())
-			}
-		}
-	}
-	raw, err := json.Marshal(document)
-	if err != nil {
-		return fmt.Errorf("write OpenAPI document: %w", err)
-	}
-	s.document, s.operations = raw, nil
-	return nil
-}
-
-// tidy removes what the framework says of an operation because of how its types are built.
-func tidy(op *huma.Operation) {
-	if op == nil {
-		return
-	}
-	if op.RequestBody != nil {
-		delete(op.RequestBody.Content, "application/octet-stream")
-	}
-	for _, response := range op.Responses {
-		delete(response.Headers, "Content-Type")
-	}
-}
-
-func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/openapi+json")
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Write(s.document)
-}

@@ -85,18 +85,18 @@ func (s *Server) certificateRoutes() {
 type CertificateQuery struct {
 	Text          string    `query:"q" doc:"What a person types: parts of the identity's name, the beginning of a Pod's or a cluster's name, or a serial or SHA-256 fingerprint in hexadecimal." maxLength:"200"`
 	Identity      string    `query:"identity" doc:"SPIFFE ID, DNS name or address; a prefix when it ends with *." maxLength:"2048"`
-	TrustDomain   string    `query:"trustDomain" maxLength:"255"`
-	Namespace     string    `query:"namespace" maxLength:"253"`
+	TrustDomain   string    `query:"trustDomain" doc:"Trust domain of the SPIFFE ID." maxLength:"255"`
+	Namespace     string    `query:"namespace" doc:"Namespace of the SPIFFE ID." maxLength:"253"`
 	Profile       string    `query:"profile" doc:"Name or identifier of the profile." maxLength:"100"`
 	IssuingCA     string    `query:"issuingCa" doc:"Name or identifier of the CA." maxLength:"100"`
 	Credential    string    `query:"credential" doc:"KID of the EAB credential." maxLength:"100"`
 	Account       string    `query:"account" doc:"ACME account." maxLength:"100"`
 	Cluster       string    `query:"cluster" doc:"Cluster of the agent that asked; a prefix when it ends with *." maxLength:"64"`
 	Pod           string    `query:"pod" doc:"Name of the Pod that it went to; a prefix when it ends with *." maxLength:"254"`
-	Status        string    `query:"status" enum:"valid,renewal-due,expired,held,revoked"`
+	Status        string    `query:"status" doc:"What they are now." enum:"valid,renewal-due,expired,held,revoked"`
 	Fingerprint   string    `query:"fingerprint" doc:"SHA-256, hexadecimal; colons are allowed." maxLength:"100"`
-	IssuedAfter   time.Time `query:"issuedAfter"`
-	ExpiresBefore time.Time `query:"expiresBefore"`
+	IssuedAfter   time.Time `query:"issuedAfter" doc:"Issued at this time or later."`
+	ExpiresBefore time.Time `query:"expiresBefore" doc:"Expire before this time."`
 }
 
 // filter translates the parameters; all that is wrong with them comes at once.

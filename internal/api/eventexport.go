@@ -27,8 +27,8 @@ type EventQuery struct {
 	Action  string    `query:"action" doc:"Such as profile.create; a prefix when it ends with *." maxLength:"100"`
 	Target  string    `query:"target" doc:"Name, identifier or serial of what was acted upon." maxLength:"2048"`
 	Actor   string    `query:"actor" doc:"Identifier of who acted." maxLength:"100"`
-	Outcome string    `query:"outcome" enum:"done,refused"`
-	Since   time.Time `query:"since"`
+	Outcome string    `query:"outcome" doc:"What was done, or what was refused." enum:"done,refused"`
+	Since   time.Time `query:"since" doc:"At this time or later."`
 }
 
 func (q *EventQuery) filter() pki.EventFilter {
@@ -37,7 +37,7 @@ func (q *EventQuery) filter() pki.EventFilter {
 
 func (s *Server) exportEvents(ctx context.Context, in *struct {
 	EventQuery
-	Format string `query:"format" default:"json" enum:"json,csv"`
+	Format string `query:"format" doc:"json is an array, one event a line." default:"json" enum:"json,csv"`
 },
 ) (*streamOutput, error) {
 	filter := in.filter()

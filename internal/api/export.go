@@ -36,7 +36,7 @@ type streamOutput struct {
 
 func (s *Server) exportCertificates(ctx context.Context, in *struct {
 	CertificateQuery
-	Format string `query:"format" default:"json" enum:"json,csv,pem"`
+	Format string `query:"format" doc:"json is an array, one certificate a line." default:"json" enum:"json,csv,pem"`
 },
 ) (*streamOutput, error) {
 	view := s.config.Catalog.Snapshot()

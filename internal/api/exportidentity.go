@@ -21,7 +21,7 @@ import (
 // exportIdentities is exportCertificates for identities.
 func (s *Server) exportIdentities(ctx context.Context, in *struct {
 	IdentityQuery
-	Format string `query:"format" default:"json" enum:"json,csv"`
+	Format string `query:"format" doc:"json is an array, one identity a line." default:"json" enum:"json,csv"`
 },
 ) (*streamOutput, error) {
 	view := s.config.Catalog.Snapshot()

@@ -31,11 +31,11 @@ func (s *Server) identityRoutes() {
 type IdentityQuery struct {
 	Text        string `query:"q" doc:"What a person types: parts of the name, the beginning of the cluster's name, or the serial or SHA-256 fingerprint of one of its certificates in hexadecimal." maxLength:"200"`
 	Name        string `query:"name" doc:"SPIFFE ID, DNS name or address; a prefix when it ends with *." maxLength:"2048"`
-	TrustDomain string `query:"trustDomain" maxLength:"255"`
-	Namespace   string `query:"namespace" maxLength:"253"`
+	TrustDomain string `query:"trustDomain" doc:"Trust domain of the SPIFFE ID." maxLength:"255"`
+	Namespace   string `query:"namespace" doc:"Namespace of the SPIFFE ID." maxLength:"253"`
 	Profile     string `query:"profile" doc:"Name or identifier of the profile." maxLength:"100"`
 	Cluster     string `query:"cluster" doc:"Cluster that the newest certificate went to." maxLength:"63"`
-	Status      string `query:"status" enum:"ok,renewal-due,lapsing,lapsed"`
+	Status      string `query:"status" doc:"What they are now, by their newest certificates." enum:"ok,renewal-due,lapsing,lapsed"`
 }
 
 func (q *IdentityQuery) filter(ctx context.Context, view *catalog.Snapshot) (pki.IdentityFilter, error) {

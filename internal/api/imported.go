@@ -53,7 +53,7 @@ func (p *FingerprintPath) parse() ([]byte, error) {
 
 func (s *Server) listImported(ctx context.Context, in *struct {
 	Text          string `query:"q" doc:"What a person types: parts of a name, of the subject, the issuer or a place." maxLength:"200"`
-	Status        string `query:"status" enum:"valid,expired"`
+	Status        string `query:"status" doc:"What they are now." enum:"valid,expired"`
 	Level         string `query:"level" enum:"very-secure,secure,at-risk,not-secure" doc:"Security rating."`
 	ExpiresWithin string `query:"expiresWithin" doc:"Valid ones that expire within this time, such as 30d." maxLength:"20"`
 	PageQuery

@@ -16,7 +16,7 @@ import (
 	"github.com/certloom/certloom/test/apitest"
 )
 
-var update = flag.Bool("update", false, "write the table of roles")
+var update = flag.Bool("update", false, "write generated files instead of comparing them")
 
 // rolesPage is the document that says what each role may do; its table is written by this test.
 const rolesPage = "../../docs/reference/roles.md"

@@ -6,10 +6,10 @@ import "time"
 type Token struct {
 	ID         string    `json:"id"`
 	Name       string    `json:"name"`
-	Role       string    `json:"role" doc:"admin, operator, auditor, namespace-viewer or requester."`
+	Role       string    `json:"role" enum:"admin,operator,auditor,namespace-viewer,requester" doc:"admin, operator, auditor, namespace-viewer or requester."`
 	Profile    string    `json:"profile,omitempty" doc:"Of a requester."`
 	Sees       []string  `json:"sees,omitempty" nullable:"false" doc:"Of a namespace viewer: identities, or the beginnings of their names with * at the end."`
-	State      string    `json:"state" doc:"active, expired or revoked."`
+	State      string    `json:"state" enum:"active,expired,revoked" doc:"active, expired or revoked."`
 	CreatedAt  time.Time `json:"createdAt"`
 	ExpiresAt  time.Time `json:"expiresAt,omitzero" doc:"Absent: never."`
 	LastUsedAt time.Time `json:"lastUsedAt,omitzero" doc:"To within a minute."`
@@ -17,8 +17,8 @@ type Token struct {
 
 // CreateToken asks for a new token.
 type CreateToken struct {
-	Name      string    `json:"name"`
-	Role      string    `json:"role" doc:"admin, operator, auditor, namespace-viewer or requester (asks for certificates under its profile)."`
+	Name      string    `json:"name" example:"dashboard"`
+	Role      string    `json:"role" example:"auditor" doc:"admin, operator, auditor, namespace-viewer or requester (asks for certificates under its profile)."`
 	Sees      []string  `json:"sees,omitempty" nullable:"false" doc:"Of a namespace viewer: identities, or the beginnings of their names with * at the end."`
 	Profile   string    `json:"profile,omitempty" doc:"Of a requester: the only profile that it may ask for certificates under."`
 	ExpiresAt time.Time `json:"expiresAt,omitzero" doc:"Absent: never."`
@@ -45,7 +45,7 @@ type SecondFactorBegin struct {
 // SecondFactorEnrolment is a second factor (RFC 6238) that is being set up. Nothing is stored before it is confirmed.
 type SecondFactorEnrolment struct {
 	Secret string `json:"secret" doc:"In base32, to be typed into an authenticator app."`
-	URI    string `json:"uri" doc:"otpauth URI, to be shown as a QR code."`
+	URI    string `json:"uri" format:"uri" doc:"otpauth URI, to be shown as a QR code."`
 	Ticket string `json:"ticket" doc:"Goes with the first code."`
 }
 
@@ -71,10 +71,10 @@ type Caller struct {
 	TokenID             string   `json:"tokenId,omitempty" doc:"Absent for somebody who has signed in to the console."`
 	Name                string   `json:"name"`
 	User                string   `json:"user,omitempty" doc:"Who has signed in; absent for a token."`
-	Role                string   `json:"role"`
+	Role                string   `json:"role" enum:"admin,operator,auditor,namespace-viewer,requester"`
 	Profile             string   `json:"profile,omitempty"`
 	Sees                []string `json:"sees,omitempty" nullable:"false" doc:"Identities that it sees; absent: all."`
-	Source              string   `json:"source,omitempty" doc:"Where the user signs in: local, with a password, or oidc."`
+	Source              string   `json:"source,omitempty" enum:"local,oidc" doc:"Where the user signs in: local, with a password, or oidc."`
 	SecondFactor        bool     `json:"secondFactor,omitempty" doc:"The user has one."`
 	RecoveryCodes       int      `json:"recoveryCodes,omitempty" doc:"How many are left."`
 	MustSetSecondFactor bool     `json:"mustSetSecondFactor,omitempty" doc:"Nothing else is allowed before."`
@@ -85,10 +85,10 @@ type User struct {
 	Name         string    `json:"name"`
 	DisplayName  string    `json:"displayName,omitempty"`
 	Email        string    `json:"email,omitempty"`
-	Role         string    `json:"role" doc:"admin, operator, auditor or namespace-viewer."`
+	Role         string    `json:"role" enum:"admin,operator,auditor,namespace-viewer" doc:"admin, operator, auditor or namespace-viewer."`
 	Sees         []string  `json:"sees,omitempty" nullable:"false" doc:"Of a namespace viewer: identities, or the beginnings of their names with * at the end."`
-	State        string    `json:"state" doc:"active or suspended."`
-	Source       string    `json:"source" doc:"local (a password) or oidc (an identity provider)."`
+	State        string    `json:"state" enum:"active,suspended" doc:"active or suspended."`
+	Source       string    `json:"source" enum:"local,oidc" doc:"local (a password) or oidc (an identity provider)."`
 	Issuer       string    `json:"issuer,omitempty" doc:"Of the identity provider."`
 	LockedUntil  time.Time `json:"lockedUntil,omitzero" doc:"After too many wrong passwords; absent: not locked."`
 	LastSignInAt time.Time `json:"lastSignInAt,omitzero"`
@@ -99,12 +99,12 @@ type User struct {
 
 // CreateUser asks for a user who signs in with a password.
 type CreateUser struct {
-	Name        string   `json:"name" doc:"1 to 63 lower-case letters, digits and hyphens."`
+	Name        string   `json:"name" example:"ann" doc:"1 to 63 lower-case letters, digits and hyphens."`
 	Password    string   `json:"password" writeOnly:"true"`
-	Role        string   `json:"role" doc:"admin, operator, auditor or namespace-viewer."`
+	Role        string   `json:"role" example:"operator" doc:"admin, operator, auditor or namespace-viewer."`
 	Sees        []string `json:"sees,omitempty" nullable:"false" doc:"Of a namespace viewer: identities, or the beginnings of their names with * at the end."`
-	DisplayName string   `json:"displayName,omitempty"`
-	Email       string   `json:"email,omitempty"`
+	DisplayName string   `json:"displayName,omitempty" example:"Ann Example"`
+	Email       string   `json:"email,omitempty" example:"ann@example.com"`
 }
 
 // UpdateUser changes a user: members that are left out stay.
@@ -140,10 +140,10 @@ type Session struct {
 type Event struct {
 	ID        int64             `json:"id"`
 	Time      time.Time         `json:"time"`
-	Action    string            `json:"action" doc:"Such as profile.create."`
-	Outcome   string            `json:"outcome" doc:"done or refused."`
+	Action    string            `json:"action" example:"profile.create" doc:"Such as profile.create."`
+	Outcome   string            `json:"outcome" enum:"done,refused" doc:"done or refused."`
 	Target    string            `json:"target,omitempty"`
-	ActorKind string            `json:"actorKind" doc:"system, token, user, account, agent or nobody."`
+	ActorKind string            `json:"actorKind" enum:"system,token,user,account,agent,nobody" doc:"system, token, user, account, agent or nobody."`
 	ActorID   string            `json:"actorId,omitempty"`
 	ActorName string            `json:"actorName,omitempty"`
 	Address   string            `json:"address,omitempty"`
@@ -194,7 +194,7 @@ type Status struct {
 
 // StatusDatabase is how the database is.
 type StatusDatabase struct {
-	Kind   string `json:"kind" doc:"sqlite or postgres."`
+	Kind   string `json:"kind" enum:"sqlite,postgres" doc:"sqlite or postgres."`
 	Answer string `json:"answer" doc:"How long it took to answer."`
 	Bytes  int64  `json:"bytes" doc:"Its size with its indexes."`
 	Free   int64  `json:"free" doc:"Part of bytes that deleted records have left for new ones (sqlite)."`
@@ -208,8 +208,8 @@ type StatusCatalog struct {
 // StatusCA is when a CA expires.
 type StatusCA struct {
 	Name     string    `json:"name"`
-	Kind     string    `json:"kind"`
-	State    string    `json:"state"`
+	Kind     string    `json:"kind" enum:"root,issuing"`
+	State    string    `json:"state" enum:"pending,active,suspended"`
 	NotAfter time.Time `json:"notAfter,omitzero"`
 }
 

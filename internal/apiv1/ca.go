@@ -5,12 +5,12 @@ import "time"
 // CA is a root or an issuing CA.
 type CA struct {
 	ID           string       `json:"id" doc:"Part of its download, CRL and OCSP addresses."`
-	Name         string       `json:"name"`
-	Kind         string       `json:"kind" doc:"root or issuing."`
-	State        string       `json:"state" doc:"pending (waits for a certificate from an outside root), active or suspended."`
+	Name         string       `json:"name" example:"issuing"`
+	Kind         string       `json:"kind" enum:"root,issuing" doc:"root or issuing."`
+	State        string       `json:"state" enum:"pending,active,suspended" doc:"pending (waits for a certificate from an outside root), active or suspended."`
 	Parent       string       `json:"parent,omitempty" doc:"Name of the CA that signed it; absent for roots and under outside roots."`
-	KeyAlgorithm string       `json:"keyAlgorithm"`
-	Subject      string       `json:"subject,omitempty"`
+	KeyAlgorithm string       `json:"keyAlgorithm" example:"ecdsa-p256"`
+	Subject      string       `json:"subject,omitempty" example:"CN=issuing"`
 	Issuer       string       `json:"issuer,omitempty"`
 	Serial       string       `json:"serial,omitempty"`
 	Fingerprint  string       `json:"fingerprint,omitempty" doc:"SHA-256 of the certificate, hexadecimal."`
@@ -43,13 +43,13 @@ type Constraints struct {
 // CreateCA asks for a new CA. An issuing CA without a parent is made for an outside root: it is pending until the
 // certificate that the root makes of its CSR is installed.
 type CreateCA struct {
-	Name         string       `json:"name" doc:"1 to 63 lower-case letters, digits and hyphens."`
-	Kind         string       `json:"kind" enum:"root,issuing"`
-	Parent       string       `json:"parent,omitempty" doc:"Name of the CA that signs an issuing CA; absent: an outside root will."`
-	KeyAlgorithm string       `json:"keyAlgorithm,omitempty" doc:"ecdsa-p256 (default), ecdsa-p384, rsa-3072, rsa-4096 or ed25519."`
+	Name         string       `json:"name" example:"mesh" doc:"1 to 63 lower-case letters, digits and hyphens."`
+	Kind         string       `json:"kind" enum:"root,issuing" example:"issuing"`
+	Parent       string       `json:"parent,omitempty" example:"root" doc:"Name of the CA that signs an issuing CA; absent: an outside root will."`
+	KeyAlgorithm string       `json:"keyAlgorithm,omitempty" example:"ecdsa-p256" doc:"ecdsa-p256 (default), ecdsa-p384, rsa-3072, rsa-4096 or ed25519."`
 	CommonName   string       `json:"commonName,omitempty" doc:"Of the subject; absent: the name."`
 	Organization string       `json:"organization,omitempty" doc:"Of the subject."`
-	Validity     string       `json:"validity,omitempty" doc:"Such as 3650d or 10y; absent: 10y for a root, 5y for an issuing CA."`
+	Validity     string       `json:"validity,omitempty" example:"5y" doc:"Such as 3650d or 10y; absent: 10y for a root, 5y for an issuing CA."`
 	PathLength   *int         `json:"pathLength,omitempty" doc:"How many CAs may be below it; absent: 2 for a root, 0 for an issuing CA."`
 	Constraints  *Constraints `json:"constraints,omitempty" doc:"Name constraints; absent: none."`
 	Settings     *CASettings  `json:"settings,omitempty" doc:"Absent: this server's own addresses."`

@@ -4,20 +4,20 @@ import "time"
 
 // Certificate is one certificate of the inventory.
 type Certificate struct {
-	Serial             string           `json:"serial" doc:"Hexadecimal."`
-	Status             string           `json:"status" doc:"valid, renewal-due, expired, held (revoked until it is released) or revoked, now."`
-	Identity           string           `json:"identity" doc:"What it is for: the SPIFFE ID, or the first DNS name or address."`
+	Serial             string           `json:"serial" example:"3f1c5a7be2d0948b6a1f07c3d5e8924b1a6c0d7e" doc:"Hexadecimal."`
+	Status             string           `json:"status" enum:"valid,renewal-due,expired,held,revoked" doc:"valid, renewal-due, expired, held (revoked until it is released) or revoked, now."`
+	Identity           string           `json:"identity" example:"spiffe://cluster.local/ns/shop/sa/web" doc:"What it is for: the SPIFFE ID, or the first DNS name or address."`
 	Names              CertificateNames `json:"names"`
-	Profile            string           `json:"profile" doc:"Name of the profile, or its identifier when it was deleted."`
-	IssuingCA          string           `json:"issuingCa"`
+	Profile            string           `json:"profile" example:"istio" doc:"Name of the profile, or its identifier when it was deleted."`
+	IssuingCA          string           `json:"issuingCa" example:"issuing"`
 	Fingerprint        string           `json:"fingerprint" doc:"SHA-256, hexadecimal."`
 	NotBefore          time.Time        `json:"notBefore"`
 	NotAfter           time.Time        `json:"notAfter"`
 	RenewAt            time.Time        `json:"renewAt" doc:"When the client should have a newer one."`
 	IssuedAt           time.Time        `json:"issuedAt"`
 	Requested          string           `json:"requestedLifetime,omitempty" doc:"Absent: the client left it to the profile."`
-	Granted            string           `json:"grantedLifetime"`
-	KeyAlgorithm       string           `json:"keyAlgorithm"`
+	Granted            string           `json:"grantedLifetime" example:"24h"`
+	KeyAlgorithm       string           `json:"keyAlgorithm" example:"ECDSA P-256"`
 	SignatureAlgorithm string           `json:"signatureAlgorithm"`
 	Credential         string           `json:"credential,omitempty" doc:"KID of the EAB credential that it was asked for with."`
 	CredentialName     string           `json:"credentialName,omitempty"`
@@ -36,10 +36,10 @@ type Certificate struct {
 
 // Workload is where a certificate went, as the agent that asked for it saw.
 type Workload struct {
-	Cluster        string `json:"cluster,omitempty"`
-	Namespace      string `json:"namespace,omitempty"`
-	ServiceAccount string `json:"serviceAccount,omitempty"`
-	Pod            string `json:"pod,omitempty"`
+	Cluster        string `json:"cluster,omitempty" example:"east"`
+	Namespace      string `json:"namespace,omitempty" example:"shop"`
+	ServiceAccount string `json:"serviceAccount,omitempty" example:"web"`
+	Pod            string `json:"pod,omitempty" example:"web-7d4b9c-x2x8q"`
 	PodUID         string `json:"podUid,omitempty"`
 	Node           string `json:"node,omitempty"`
 	ImpersonatedBy string `json:"impersonatedBy,omitempty" doc:"NAMESPACE/SERVICE_ACCOUNT/POD of the node proxy that asked in its place."`
@@ -55,9 +55,9 @@ type CertificateNames struct {
 
 // CreateCertificate asks for a certificate under a profile with enrollment method rest-api.
 type CreateCertificate struct {
-	Profile  string `json:"profile" doc:"Name of the profile."`
+	Profile  string `json:"profile" example:"ci" doc:"Name of the profile."`
 	CSR      string `json:"csr" doc:"PKCS #10 request, PEM. Names and key are taken from it, nothing else."`
-	Validity string `json:"validity,omitempty" doc:"Lifetime, such as 12h; absent: the profile's."`
+	Validity string `json:"validity,omitempty" example:"12h" doc:"Lifetime, such as 12h; absent: the profile's."`
 }
 
 // NewCertificate is a new certificate with its chain.
@@ -69,7 +69,7 @@ type NewCertificate struct {
 
 // RevokeCertificate revokes a certificate.
 type RevokeCertificate struct {
-	Reason string `json:"reason,omitempty" doc:"unspecified (default), keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."`
+	Reason string `json:"reason,omitempty" example:"superseded" doc:"unspecified (default), keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."`
 }
 
 // RevokeCertificates revokes several certificates: those with the serials, or those that the filter selects.
@@ -105,7 +105,7 @@ type Revocations struct {
 // Revocation is what has become of one certificate.
 type Revocation struct {
 	Serial  string `json:"serial"`
-	Outcome string `json:"outcome" doc:"revoked, already-revoked, expired, not-found, failed (of this one it is not known whether it was revoked) or not-tried (after a failure)."`
+	Outcome string `json:"outcome" enum:"revoked,already-revoked,expired,not-found,failed,not-tried" doc:"revoked, already-revoked, expired, not-found, failed (of this one it is not known whether it was revoked) or not-tried (after a failure)."`
 	Detail  string `json:"detail,omitempty"`
 }
 
@@ -141,13 +141,13 @@ type CertificateQuery struct {
 
 // Identity is what certificates are for, with its newest certificate.
 type Identity struct {
-	Name           string    `json:"name" doc:"SPIFFE ID, DNS name or address."`
+	Name           string    `json:"name" example:"spiffe://cluster.local/ns/shop/sa/web" doc:"SPIFFE ID, DNS name or address."`
 	Status         string    `json:"status" doc:"ok, renewal-due, lapsing or lapsed, now."`
-	TrustDomain    string    `json:"trustDomain,omitempty"`
-	Namespace      string    `json:"namespace,omitempty"`
-	ServiceAccount string    `json:"serviceAccount,omitempty"`
-	Cluster        string    `json:"cluster,omitempty" doc:"That the newest certificate went to, when an agent asked for it."`
-	Profile        string    `json:"profile" doc:"Of the newest certificate."`
+	TrustDomain    string    `json:"trustDomain,omitempty" example:"cluster.local"`
+	Namespace      string    `json:"namespace,omitempty" example:"shop"`
+	ServiceAccount string    `json:"serviceAccount,omitempty" example:"web"`
+	Cluster        string    `json:"cluster,omitempty" example:"east" doc:"That the newest certificate went to, when an agent asked for it."`
+	Profile        string    `json:"profile" example:"istio" doc:"Of the newest certificate."`
 	NewestSerial   string    `json:"newestSerial"`
 	NotBefore      time.Time `json:"notBefore" doc:"Of the newest certificate."`
 	NotAfter       time.Time `json:"notAfter"`

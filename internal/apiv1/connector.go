@@ -10,18 +10,18 @@ import (
 // Connector is a cluster that a package was made for.
 type Connector struct {
 	Name           string    `json:"name" doc:"What the cluster's mesh calls itself, and the inventory shows."`
-	Kind           string    `json:"kind" doc:"istio."`
-	Mode           string    `json:"mode" doc:"cert-manager or agent."`
+	Kind           string    `json:"kind" enum:"istio" doc:"istio."`
+	Mode           string    `json:"mode" enum:"cert-manager,agent" doc:"cert-manager or agent."`
 	Profile        string    `json:"profile"`
 	Credential     string    `json:"credential" doc:"Name of the EAB credential."`
 	KeyID          string    `json:"keyId" doc:"KID of the EAB credential."`
 	TrustDomain    string    `json:"trustDomain"`
 	IstioNamespace string    `json:"istioNamespace"`
-	Dataplane      string    `json:"dataplane" doc:"sidecar or ambient."`
+	Dataplane      string    `json:"dataplane" enum:"sidecar,ambient" doc:"sidecar or ambient."`
 	IssuerName     string    `json:"issuerName,omitempty" doc:"Of cert-manager's Issuer."`
 	Email          string    `json:"email,omitempty" doc:"Contact of the ACME account."`
 	AgentImage     string    `json:"agentImage,omitempty"`
-	State          string    `json:"state" doc:"waiting (nobody has registered), registered, issuing, quiet (nothing was issued for longer than certificates live) or revoked."`
+	State          string    `json:"state" enum:"waiting,registered,issuing,quiet,revoked" doc:"waiting (nobody has registered), registered, issuing, quiet (nothing was issued for longer than certificates live) or revoked."`
 	Workloads      int64     `json:"workloads" doc:"Identities of workloads that have their newest certificate by the credential."`
 	Certificates   int64     `json:"certificates" doc:"Issued to them, and to the mesh itself."`
 	LastIssuedAt   time.Time `json:"lastIssuedAt,omitzero"`
@@ -33,12 +33,12 @@ type Connector struct {
 type CreateConnector struct {
 	Name           string    `json:"name,omitempty" doc:"Of the cluster; absent: the credential's name."`
 	Kind           string    `json:"kind,omitempty" doc:"istio, which is the default."`
-	Mode           string    `json:"mode,omitempty" doc:"cert-manager or agent; absent: what the profile's enrollment method is for."`
-	Profile        string    `json:"profile" doc:"Name of the certificate profile."`
-	Credential     string    `json:"credential" doc:"Name of the EAB credential. It is made, unless hmacKey is given."`
+	Mode           string    `json:"mode,omitempty" example:"cert-manager" doc:"cert-manager or agent; absent: what the profile's enrollment method is for."`
+	Profile        string    `json:"profile" example:"istio" doc:"Name of the certificate profile."`
+	Credential     string    `json:"credential" example:"east" doc:"Name of the EAB credential. It is made, unless hmacKey is given."`
 	HMACKey        string    `json:"hmacKey,omitempty" writeOnly:"true" doc:"Of the credential, when it exists already: keys are shown once only."`
 	ExpiresAt      time.Time `json:"expiresAt,omitzero" doc:"Of a credential that is made; absent: never."`
-	TrustDomain    string    `json:"trustDomain,omitempty" doc:"Absent: the profile's first."`
+	TrustDomain    string    `json:"trustDomain,omitempty" example:"cluster.local" doc:"Absent: the profile's first."`
 	IstioNamespace string    `json:"istioNamespace,omitempty" doc:"Absent: istio-system."`
 	Dataplane      string    `json:"dataplane,omitempty" doc:"sidecar (default) or ambient."`
 	IssuerName     string    `json:"issuerName,omitempty" doc:"Of cert-manager's Issuer; absent: certloom."`
@@ -57,7 +57,7 @@ type ConnectorFile struct {
 
 // ConnectorStep is one step from a package to a mesh with certificates.
 type ConnectorStep struct {
-	ID       string   `json:"id" doc:"cert-manager, apply, fetch, istio-csr, agent, istio or workloads."`
+	ID       string   `json:"id" enum:"cert-manager,apply,fetch,istio-csr,agent,istio,workloads" doc:"cert-manager, apply, fetch, istio-csr, agent, istio or workloads."`
 	Title    string   `json:"title"`
 	Commands []string `json:"commands" nullable:"false"`
 	Checks   []string `json:"checks" nullable:"false" doc:"They fail, or wait, until the step has done what it is for."`
@@ -69,15 +69,15 @@ type NewConnector struct {
 	Connector  Connector       `json:"connector"`
 	Files      []ConnectorFile `json:"files" nullable:"false"`
 	Steps      []ConnectorStep `json:"steps" nullable:"false" doc:"In the folder of the files."`
-	ApplyURL   string          `json:"applyUrl" doc:"Everything for kubectl apply, once, without a token."`
-	ZIPURL     string          `json:"zipUrl" doc:"The files as an archive, once, without a token."`
+	ApplyURL   string          `json:"applyUrl" format:"uri" doc:"Everything for kubectl apply, once, without a token."`
+	ZIPURL     string          `json:"zipUrl" format:"uri" doc:"The files as an archive, once, without a token."`
 	URLsExpire time.Time       `json:"urlsExpireAt"`
 	ApplySteps []ConnectorStep `json:"applySteps" nullable:"false" doc:"The steps without the files, with applyUrl."`
 }
 
 // ConnectorProgress is how far a cluster has come with one thing.
 type ConnectorProgress struct {
-	ID   string    `json:"id" doc:"credential, registered, certificate or workloads."`
+	ID   string    `json:"id" enum:"credential,registered,certificate,workloads" doc:"credential, registered, certificate or workloads."`
 	Done bool      `json:"done"`
 	At   time.Time `json:"at,omitzero"`
 }

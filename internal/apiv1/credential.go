@@ -5,9 +5,9 @@ import "time"
 // Credential is an EAB credential. Its HMAC key is shown once, when it is made.
 type Credential struct {
 	KeyID       string    `json:"keyId"`
-	Name        string    `json:"name"`
-	Profile     string    `json:"profile" doc:"Name of the profile."`
-	State       string    `json:"state" doc:"active, expired or revoked."`
+	Name        string    `json:"name" example:"cluster-east"`
+	Profile     string    `json:"profile" example:"istio" doc:"Name of the profile."`
+	State       string    `json:"state" enum:"active,expired,revoked" doc:"active, expired or revoked."`
 	ExpiresAt   time.Time `json:"expiresAt,omitzero" doc:"Absent: never."`
 	MaxAccounts int       `json:"maxAccounts" doc:"How many ACME accounts may be registered with it; 0: no limit."`
 	Accounts    int       `json:"accounts" doc:"How many are."`
@@ -19,17 +19,17 @@ type Credential struct {
 
 // CreateCredential asks for a new credential.
 type CreateCredential struct {
-	Profile     string    `json:"profile" doc:"Name of the profile."`
-	Name        string    `json:"name" doc:"Unique within the profile: the client's, a cluster's, say."`
+	Profile     string    `json:"profile" example:"istio" doc:"Name of the profile."`
+	Name        string    `json:"name" example:"cluster-east" doc:"Unique within the profile: the client's, a cluster's, say."`
 	ExpiresAt   time.Time `json:"expiresAt,omitzero" doc:"Absent: never."`
-	MaxAccounts int       `json:"maxAccounts,omitempty" doc:"0: no limit."`
+	MaxAccounts int       `json:"maxAccounts,omitempty" example:"3" doc:"0: no limit."`
 	Limit       *Names    `json:"limit,omitempty" doc:"Must be narrower than what the profile allows."`
 }
 
 // NewCredential is what an ACME client or an agent needs of a new credential. The key cannot be asked for again.
 type NewCredential struct {
-	DirectoryURL string `json:"directoryUrl"`
-	AgentURL     string `json:"agentUrl,omitempty" doc:"Where agents enrol; of a profile with enrollment method agent."`
+	DirectoryURL string `json:"directoryUrl" format:"uri"`
+	AgentURL     string `json:"agentUrl,omitempty" format:"uri" doc:"Where agents enrol; of a profile with enrollment method agent."`
 	KeyID        string `json:"keyId"`
 	HMACKey      string `json:"hmacKey" doc:"32 bytes, base64url without padding."`
 }

@@ -36,7 +36,7 @@ type Rating struct {
 // Finding is one rule that a certificate breaks.
 type Finding struct {
 	Code  string `json:"code" doc:"Names the rule."`
-	Level string `json:"level" doc:"The certificate is no better than this."`
+	Level string `json:"level" enum:"very-secure,secure,at-risk,not-secure" doc:"The certificate is no better than this."`
 	Text  string `json:"text" doc:"One sentence with the value and the rule."`
 }
 

@@ -3,11 +3,11 @@ package apiv1
 // PolicyQuestion asks what would become of a request under a profile, or under a draft of one. Names come with a CSR or
 // by themselves.
 type PolicyQuestion struct {
-	Profile    string         `json:"profile,omitempty" doc:"Name or identifier of the profile."`
+	Profile    string         `json:"profile,omitempty" example:"istio" doc:"Name or identifier of the profile."`
 	Draft      *CreateProfile `json:"draft,omitempty" doc:"A profile as it would be created; with profile, what it says is over that one's."`
 	Credential string         `json:"credential,omitempty" doc:"KID of the EAB credential; absent: one without a limit of its own is assumed where one is needed."`
 	CSR        string         `json:"csr,omitempty" doc:"PKCS #10 request, PEM. Absent: the names below, with a key that is made up."`
-	SPIFFEID   string         `json:"spiffeId,omitempty"`
+	SPIFFEID   string         `json:"spiffeId,omitempty" example:"spiffe://cluster.local/ns/shop/sa/web"`
 	DNS        []string       `json:"dns,omitempty" nullable:"false"`
 	IPs        []string       `json:"ips,omitempty" nullable:"false"`
 	CommonName string         `json:"commonName,omitempty"`

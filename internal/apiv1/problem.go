@@ -7,9 +7,9 @@ import (
 
 // Problem is a problem document (RFC 9457): every answer that is not a success.
 type Problem struct {
-	Type   string         `json:"type" doc:"Kind of problem, for programs; \"urn:certloom:problem:\" and short words."`
+	Type   string         `json:"type" example:"urn:certloom:problem:malformed" doc:"Kind of problem, for programs; \"urn:certloom:problem:\" and short words."`
 	Title  string         `json:"title" doc:"Kind of problem, for people."`
-	Status int            `json:"status" doc:"HTTP status."`
+	Status int            `json:"status" example:"400" doc:"HTTP status."`
 	Detail string         `json:"detail" doc:"What is wrong: field, value and rule."`
 	Hint   string         `json:"hint,omitempty" doc:"What to do next."`
 	Errors []ProblemError `json:"errors,omitempty" doc:"All that is wrong, when it is more than one thing or a field is at fault."`
@@ -19,7 +19,7 @@ type Problem struct {
 
 // ProblemError is one thing that is wrong.
 type ProblemError struct {
-	Pointer    string             `json:"pointer,omitempty" doc:"JSON pointer (RFC 6901) of the member of the body at fault."`
+	Pointer    string             `json:"pointer,omitempty" example:"/rules/validity/default" doc:"JSON pointer (RFC 6901) of the member of the body at fault."`
 	Parameter  string             `json:"parameter,omitempty" doc:"Parameter of the path or query at fault."`
 	Identifier *ProblemIdentifier `json:"identifier,omitempty" doc:"Name of the certificate at fault."`
 	Detail     string             `json:"detail" doc:"What is wrong: value and rule."`

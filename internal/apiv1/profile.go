@@ -5,24 +5,24 @@ import "time"
 // Profile is a certificate profile.
 type Profile struct {
 	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Template  string    `json:"template" doc:"private-mtls, private-server, private-client or mesh-intermediate."`
-	IssuingCA string    `json:"issuingCa" doc:"Name of the issuing CA."`
-	Method    string    `json:"method" doc:"Enrollment method: mtls-over-acme, acme, agent or rest-api."`
-	State     string    `json:"state" doc:"active or suspended."`
+	Name      string    `json:"name" example:"istio"`
+	Template  string    `json:"template" enum:"private-mtls,private-server,private-client,mesh-intermediate" doc:"private-mtls, private-server, private-client or mesh-intermediate."`
+	IssuingCA string    `json:"issuingCa" example:"issuing" doc:"Name of the issuing CA."`
+	Method    string    `json:"method" enum:"mtls-over-acme,acme,agent,rest-api" doc:"Enrollment method: mtls-over-acme, acme, agent or rest-api."`
+	State     string    `json:"state" enum:"active,suspended" doc:"active or suspended."`
 	Rules     Rules     `json:"rules"`
 	Version   int64     `json:"version" doc:"Counts changes; a change names the version that it changes."`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 	// Directory is where ACME clients of the profile begin.
-	Directory string `json:"directoryUrl,omitempty" doc:"ACME directory of clients of this profile."`
+	Directory string `json:"directoryUrl,omitempty" format:"uri" doc:"ACME directory of clients of this profile."`
 }
 
 // CreateProfile asks for a new profile. Rules that are left out are the template's.
 type CreateProfile struct {
-	Name      string `json:"name" doc:"1 to 63 lower-case letters, digits and hyphens."`
-	Template  string `json:"template" doc:"private-mtls, private-server, private-client or mesh-intermediate."`
-	IssuingCA string `json:"issuingCa" doc:"Name of the issuing CA."`
+	Name      string `json:"name" example:"istio" doc:"1 to 63 lower-case letters, digits and hyphens."`
+	Template  string `json:"template" example:"private-mtls" doc:"private-mtls, private-server, private-client or mesh-intermediate."`
+	IssuingCA string `json:"issuingCa" example:"issuing" doc:"Name of the issuing CA."`
 	Method    string `json:"method,omitempty" doc:"Enrollment method; absent: the template's."`
 	State     string `json:"state,omitempty" doc:"active (default) or suspended."`
 	Rules     *Rules `json:"rules,omitempty"`
@@ -39,7 +39,7 @@ type UpdateProfile struct {
 
 // CloneProfile asks for a copy of a profile under another name, without its credentials.
 type CloneProfile struct {
-	Name string `json:"name"`
+	Name string `json:"name" example:"istio-staging"`
 }
 
 // Rules is what a profile allows and grants.
@@ -52,15 +52,15 @@ type Rules struct {
 	KeyUsage    []string    `json:"keyUsage" required:"false" nullable:"false"`
 	ExtKeyUsage []string    `json:"extKeyUsage" required:"false" nullable:"false"`
 	IncludeRoot bool        `json:"includeRoot" required:"false" doc:"Append the root to the chain that clients get."`
-	Retention   string      `json:"retention" required:"false" doc:"How long records of certificates are kept after they have expired, such as 30d; 0s: as long as the server's settings say."`
+	Retention   string      `json:"retention" required:"false" example:"30d" doc:"How long records of certificates are kept after they have expired, such as 30d; 0s: as long as the server's settings say."`
 	Challenges  *Challenges `json:"challenges,omitempty" doc:"Validate names by ACME challenges; absent: names are pre-authorized by the EAB credential."`
 }
 
 // Validity bounds the lifetime of certificates.
 type Validity struct {
-	Default       string `json:"default" required:"false" doc:"Granted when the client asks for nothing, such as 24h."`
-	Max           string `json:"max" required:"false" doc:"Granted when it asks for more."`
-	Backdate      string `json:"backdate" required:"false" doc:"How far notBefore lies in the past."`
+	Default       string `json:"default" required:"false" example:"24h" doc:"Granted when the client asks for nothing, such as 24h."`
+	Max           string `json:"max" required:"false" example:"7d" doc:"Granted when it asks for more."`
+	Backdate      string `json:"backdate" required:"false" example:"1m" doc:"How far notBefore lies in the past."`
 	JitterPercent int    `json:"jitterPercent" required:"false" doc:"By how much a lifetime is shortened at random, at most."`
 }
 
@@ -99,7 +99,7 @@ type Challenges struct {
 
 // Template is a base template with what a profile made of it starts from.
 type Template struct {
-	Name   string `json:"name"`
-	Method string `json:"method" doc:"Enrollment method of profiles that name none."`
+	Name   string `json:"name" enum:"private-mtls,private-server,private-client,mesh-intermediate"`
+	Method string `json:"method" enum:"mtls-over-acme,acme,agent,rest-api" doc:"Enrollment method of profiles that name none."`
 	Rules  Rules  `json:"rules"`
 }

@@ -87,8 +87,8 @@ type RefusedReason struct {
 // CAStatistics is how a CA is.
 type CAStatistics struct {
 	Name      string    `json:"name"`
-	Kind      string    `json:"kind" doc:"root or issuing."`
-	State     string    `json:"state"`
+	Kind      string    `json:"kind" enum:"root,issuing" doc:"root or issuing."`
+	State     string    `json:"state" enum:"pending,active,suspended"`
 	NotBefore time.Time `json:"notBefore,omitzero"`
 	NotAfter  time.Time `json:"notAfter,omitzero" doc:"Absent: it has no certificate yet."`
 	Alive     int64     `json:"alive" doc:"Certificates of it that have not expired."`

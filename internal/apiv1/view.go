@@ -9,7 +9,7 @@ import (
 // View is what somebody has chosen in a list of the inventory, to choose it again.
 type View struct {
 	ID        string            `json:"id"`
-	List      string            `json:"list" doc:"identities or certificates."`
+	List      string            `json:"list" enum:"identities,certificates" doc:"identities or certificates."`
 	Name      string            `json:"name"`
 	Filters   map[string]string `json:"filters" doc:"Parameters of the list's operation; issuedWithin is a length of time, such as 1h."`
 	Columns   []string          `json:"columns" nullable:"false" doc:"Of the console; empty: the usual ones."`
@@ -22,8 +22,8 @@ type View struct {
 
 // SaveView makes or replaces a view.
 type SaveView struct {
-	List    string            `json:"list" doc:"identities or certificates; it cannot be changed."`
-	Name    string            `json:"name" doc:"1 to 80 characters."`
+	List    string            `json:"list" example:"identities" doc:"identities or certificates; it cannot be changed."`
+	Name    string            `json:"name" example:"Shop in the east" doc:"1 to 80 characters."`
 	Filters map[string]string `json:"filters,omitempty"`
 	Columns []string          `json:"columns,omitempty" nullable:"false"`
 	Shared  bool              `json:"shared,omitempty" doc:"Only who may change other things, too, shares views."`
