@@ -21,6 +21,8 @@ func (c *Console) authorityRoutes() []route {
 		{"POST /authorities/import", auth.Administer, c.importAuthority},
 		{"GET /authorities/{ca}", auth.Read, c.authority},
 		{"POST /authorities/{ca}/certificate", auth.Administer, c.installCertificate},
+		{"GET /authorities/{ca}/settings", auth.Administer, c.authoritySettingsForm},
+		{"POST /authorities/{ca}/settings", auth.Administer, c.updateAuthoritySettings},
 		{"GET /authorities/{ca}/suspend", auth.Administer, c.suspendAuthorityForm},
 		{"POST /authorities/{ca}/suspend", auth.Administer, c.suspendAuthority},
 		{"POST /authorities/{ca}/activate", auth.Administer, c.activateAuthority},
@@ -166,7 +168,7 @@ func (v *visit) showAuthority(f *form) error {
 		}
 		view.CSR = csr.PEM
 		view.Chain = f.field("textarea", "/chain", "authority.chain")
-		view.Chain.Mono, view.Chain.Rows, view.Chain.Required = true, 8, true
+		view.Chain.Mono, view.Chain.Rows, view.Chain.File = true, 8, true
 	}
 	return f.render("authority", view)
 }
@@ -287,7 +289,7 @@ func (v *visit) showImport(f *form) error {
 	key := f.field("textarea", "/key", "authority.privateKey")
 	key.Value = "" // a secret never comes back
 	name.Mono, chain.Mono, key.Mono = true, true, true
-	name.Required, chain.Required, key.Required = true, true, true
+	name.Required, chain.File, key.File = true, true, true // a file or a text: the API says when there is neither
 	chain.Rows, key.Rows = 8, 6
 	return f.render("authorityimport", authorityFormView{Form: f, Primary: []field{name, chain, key}})
 }

@@ -136,6 +136,7 @@ type field struct {
 	Required    bool
 	Checked     bool
 	Mono        bool // names and certificates are read letter by letter
+	File        bool // a text area takes a file as well; its form is multipart
 	Rows        int
 }
 

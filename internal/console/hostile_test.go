@@ -94,7 +94,7 @@ func TestHostileForms(t *testing.T) {
 	for _, page := range []string{
 		"/policies/profiles/new?template=private-mtls", "/policies/profiles/new?template=private-server", "/policies/profiles/new?template=mesh-intermediate",
 		"/policies/profiles/istio/edit", "/policies/profiles/istio/clone", "/policies/profiles/istio", "/policies/credentials/new?profile=istio",
-		"/integrations/connectors/add/istio", "/authorities/new", "/authorities/import", "/settings/users/new", "/settings/users/victim", "/settings/tokens/new",
+		"/integrations/connectors/add/istio", "/authorities/new", "/authorities/import", "/authorities/issuing/settings", "/settings/users/new", "/settings/users/victim", "/settings/tokens/new",
 		"/settings/account", "/settings/account/second-factor", "/inventory?q=shop", "/inventory/certificates?q=shop",
 		"/inventory/certificates/" + serial + "/revoke", "/inventory/certificates/revoke?identity=spiffe%3A%2F%2Fcluster.local%2Fns%2Fshop%2Fsa%2Fweb",
 	} {

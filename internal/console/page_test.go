@@ -58,6 +58,7 @@ func TestEveryPage(t *testing.T) {
 		"/authorities/import":                                    "",
 		"/authorities/root":                                      "/ca/",
 		"/authorities/issuing":                                   "istio",
+		"/authorities/issuing/settings":                          "/crl/",
 		"/authorities/issuing/suspend":                           "issuing",
 		"/audit":                                                 serial,
 	} {

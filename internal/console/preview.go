@@ -26,6 +26,7 @@ type previewView struct {
 type checkRow struct {
 	Passed               bool
 	Rule, Sentence, Hint string
+	Exactly              string // the API's sentence, in English, where Sentence is of another language
 }
 
 // extensionRow is an extension of a certificate, explained.
@@ -123,14 +124,33 @@ func (v *visit) preview(question body, f *form) (previewView, error) {
 	}
 	view.Issued = answer.Issued
 	for _, check := range answer.Checks {
-		row := checkRow{Passed: check.Passed, Rule: check.Rule, Sentence: check.Sentence, Hint: check.Hint}
-		if key := "preview.rule." + check.Rule; v.has(key) {
-			row.Rule = v.text(key)
-		}
-		view.Checks = append(view.Checks, row)
+		view.Checks = append(view.Checks, v.checkRow(&check))
 	}
 	view.Facts, view.Extensions = v.exampleFacts(answer), v.extensions(answer.Certificate)
 	return view, nil
+}
+
+// checkRow puts an answer into the visitor's language. The API speaks English and names patterns and numbers; other languages say
+// what was decided about what, and have the API's sentence below.
+func (v *visit) checkRow(check *apiv1.PolicyCheck) checkRow {
+	row := checkRow{Passed: check.Passed, Rule: check.Rule, Sentence: check.Sentence, Hint: check.Hint}
+	if key := "preview.rule." + check.Rule; v.has(key) {
+		row.Rule = v.text(key)
+	}
+	key := "preview.says." + check.Rule + ".no"
+	if check.Passed {
+		key = "preview.says." + check.Rule + ".yes"
+	}
+	if v.lang == "en" || !v.has(key) {
+		return row
+	}
+	switch sentence := v.text(key); {
+	case !strings.Contains(sentence, "%s"):
+		row.Sentence, row.Exactly = sentence, check.Sentence
+	case check.Subject != "":
+		row.Sentence, row.Exactly = v.text(key, check.Subject), check.Sentence
+	}
+	return row
 }
 
 // exampleFacts is what an example certificate says besides its extensions.

@@ -84,6 +84,13 @@ func TestWouldThisBeIssued(t *testing.T) {
 		!strings.Contains(a.Header().Get("Content-Disposition"), "istio.json") {
 		t.Errorf("%d %s", a.Code, a.Body)
 	}
+	l.lang = "ja"
+	html := l.ask(t, "/policies/profiles/istio/check", url.Values{"_try": {"spiffe://evil.example/ns/shop/sa/web"}})
+	for _, want := range []string{"SPIFFE ID spiffe://evil.example/ns/shop/sa/web は許可されていません。", "trust domain &#34;evil.example&#34; is not one of"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("in Japanese there is no %q in\n%s", want, html)
+		}
+	}
 }
 
 // TestTwoEditOneProfile has the slower one see that he is.

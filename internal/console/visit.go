@@ -77,7 +77,7 @@ func (c *Console) visit(w http.ResponseWriter, r *http.Request) (*visit, error) 
 	}
 	v.who.Client = c.client(r)
 	if r.Method == http.MethodPost {
-		if err := r.ParseForm(); err != nil {
+		if err := readForm(r); err != nil {
 			return v, fault.Wrap(err, fault.Malformed, "the form cannot be read, or is larger than %d bytes", maxForm)
 		}
 	}
