@@ -2,8 +2,10 @@ package browser
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -20,10 +22,15 @@ type Estate struct {
 	Revoked  string // serial of a certificate that was revoked
 	Identity string // whose newest certificate Serial is
 	KeyID    string // of a credential
+
+	AuditorPassword string
 }
 
 // workloads is how many simulated workloads an estate has: two pages' worth would only make pictures longer.
 const workloads = 24
+
+// Auditor is the name of a user who reads everything and changes nothing.
+const Auditor = "auditor"
 
 // StartEstate starts a server and fills it, through nothing but its own interfaces.
 func StartEstate(ctx context.Context, t testbed.T) *Estate {
@@ -51,6 +58,13 @@ func StartEstate(ctx context.Context, t testbed.T) *Estate {
 	} {
 		e.CLI(ctx, t, args...)
 	}
+	e.AuditorPassword = rand.Text()
+	file := filepath.Join(testbed.Folder(t), "password")
+	if err := os.WriteFile(file, []byte(e.AuditorPassword), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.CLI(ctx, t, "user", "create", Auditor, "--role", "auditor", "--display-name", "Aiko Tanaka", "--email", "aiko@example.com", "--password-file", file)
+	e.CLI(ctx, t, "view", "create", "Night shift", "--of", "identities", "--filter", "namespace=batch", "--shared")
 	for _, name := range []string{"tokyo-1", "osaka-1", "frankfurt-2"} {
 		e.KeyID = e.CreateCredential(ctx, t, "istio", name).KeyID
 	}

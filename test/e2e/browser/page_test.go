@@ -31,22 +31,35 @@ func TestPages(t *testing.T) {
 	estate := browser.StartEstate(t.Context(), t)
 	chromium := browser.StartChromium(t.Context(), t, estate.Certloom, browser.Settings{})
 	var weights []string
-	walk := func(t *testing.T, pages []browser.Page, signedIn bool) {
+	walk := func(t *testing.T, chromium *browser.Chromium, pages []browser.Page) {
 		for _, page := range pages {
-			if page.Public == signedIn {
-				continue
-			}
 			t.Run(page.Name, func(t *testing.T) {
 				tab := chromium.NewTab(t)
-				tab.Expect(http.StatusNotFound)
+				for _, status := range []int64{http.StatusNotFound, http.StatusForbidden, http.StatusUnprocessableEntity} {
+					tab.Expect(status)
+				}
 				weight := look(t, tab, axe, page)
 				weights = append(weights, fmt.Sprintf("%7.1f KB  %s", float64(weight)/1024, page.Path))
 			})
 		}
 	}
-	walk(t, estate.Pages(), false)
+	var public, reader, rest []browser.Page
+	for _, page := range estate.Pages() {
+		switch {
+		case page.Public:
+			public = append(public, page)
+		case page.Reader:
+			reader = append(reader, page)
+		default:
+			rest = append(rest, page)
+		}
+	}
+	walk(t, chromium, public)
+	chromium.NewTab(t).SignIn(browser.Auditor, estate.AuditorPassword)
+	walk(t, chromium, reader)
 	chromium.NewTab(t).SignIn(estate.AdminUser, estate.AdminPassword)
-	walk(t, estate.Pages(), true)
+	walk(t, chromium, rest)
+	walk(t, browser.StartChromium(t.Context(), t, withProvider(t), browser.Settings{}), []browser.Page{{Name: "sign-in-provider", Path: "/sign-in", Main: true}})
 	for _, line := range weights {
 		t.Log(line)
 	}
@@ -57,10 +70,16 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// withProvider starts a server where people can sign in with a provider as well.
+func withProvider(t *testing.T) *testbed.Certloom {
+	t.Helper()
+	return testbed.StartCertloom(t.Context(), t, testbed.Options{Provider: testbed.NewProvider(t.Context(), t, true)})
+}
+
 // look looks at one page in every way, and returns its weight.
 func look(t *testing.T, tab *browser.Tab, axe *browser.Axe, page browser.Page) int {
 	t.Helper()
-	tab.Open(page.Path)
+	tab.Look(page)
 	weight := tab.Received()
 	if weight > heaviest {
 		t.Errorf("the page weighs %d bytes; %d are too many", weight, heaviest)
@@ -78,7 +97,7 @@ func look(t *testing.T, tab *browser.Tab, axe *browser.Axe, page browser.Page) i
 	}
 	for _, language := range languages {
 		tab.Language(language)
-		tab.Open(page.Path)
+		tab.Look(page)
 		for _, size := range []browser.Size{browser.Wide, browser.Narrow} {
 			tab.Resize(size)
 			for _, scheme := range []string{"light", "dark"} {
