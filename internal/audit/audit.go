@@ -53,6 +53,7 @@ const (
 	CertificateRelease   Action = "certificate.release" // from a hold
 	IdentityDeny         Action = "identity.deny"       // an identity or a Pod gets no certificates
 	IdentityAllow        Action = "identity.allow"
+	OCSPSigner           Action = "signer.create" // a CA has certified a key for OCSP answers
 	RevocationRefuse     Action = "certificate.revoke-refuse"
 	ConnectorCreate      Action = "connector.create"
 	ConnectorDelete      Action = "connector.delete"

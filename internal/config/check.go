@@ -60,6 +60,7 @@ func (c *Config) Check() error {
 	f.acme(c.ACME)
 	f.between("revocation.crlLifetime", c.Revocation.CRLLifetime, minCRLLifetime, maxCRLLifetime)
 	f.between("revocation.ocspLifetime", c.Revocation.OCSPLifetime, minOCSPLifetime, maxCRLLifetime)
+	f.oneOf("revocation.ocspSigner", c.Revocation.OCSPSigner, OCSPDelegated, OCSPByCA)
 	f.retention(c)
 	f.oneOf("signIn.secondFactor", c.SignIn.SecondFactor, FactorOptional, FactorRequired)
 	f.between("signIn.sessionLifetime", c.SignIn.SessionLifetime, minSession, maxSession)

@@ -115,7 +115,16 @@ type Revocation struct {
 	CRLLifetime Duration `yaml:"crlLifetime"`
 	// OCSPLifetime is the same for OCSP answers.
 	OCSPLifetime Duration `yaml:"ocspLifetime"`
+	// OCSPSigner says who signs OCSP answers: "delegated", a key that each replica makes and the CA certifies for a day and
+	// for nothing else, or "ca", the CA's own key, which is then used for each answer.
+	OCSPSigner string `yaml:"ocspSigner"`
 }
+
+// Who signs OCSP answers.
+const (
+	OCSPDelegated = "delegated"
+	OCSPByCA      = "ca"
+)
 
 // Retention says how long records of what has expired are kept. The audit log is not concerned.
 type Retention struct {
@@ -202,7 +211,7 @@ func Default() Config {
 			HTTP01Port:    80,
 			TLSALPN01Port: 443,
 		},
-		Revocation: Revocation{CRLLifetime: Duration(24 * time.Hour), OCSPLifetime: Duration(time.Hour)},
+		Revocation: Revocation{CRLLifetime: Duration(24 * time.Hour), OCSPLifetime: Duration(time.Hour), OCSPSigner: OCSPDelegated},
 		Retention:  Retention{Certificates: Duration(30 * 24 * time.Hour), Identities: Duration(365 * 24 * time.Hour)},
 		SignIn: SignIn{SecondFactor: FactorOptional, SessionLifetime: Duration(12 * time.Hour), SessionIdle: Duration(time.Hour), OIDC: OIDC{
 			Scopes: []string{"profile", "email"}, GroupsClaim: "groups", NameClaim: "preferred_username",

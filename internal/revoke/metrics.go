@@ -31,6 +31,7 @@ type metrics struct {
 	revocations *prometheus.CounterVec
 	answers     *prometheus.CounterVec
 	lists       prometheus.Counter
+	signers     prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -44,11 +45,14 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		lists: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "certloom_crl_signed_total", Help: "CRLs that were signed.",
 		}),
+		signers: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "certloom_ocsp_signers_total", Help: "Delegated signers of OCSP answers that were made.",
+		}),
 	}
 	if registerer == nil {
 		return m, nil
 	}
-	for _, collector := range []prometheus.Collector{m.revocations, m.answers, m.lists} {
+	for _, collector := range []prometheus.Collector{m.revocations, m.answers, m.lists, m.signers} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, fmt.Errorf("revoke: register metrics: %w", err)
 		}

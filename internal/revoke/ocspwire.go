@@ -1,7 +1,6 @@
 package revoke
 
 import (
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -22,7 +21,7 @@ import (
 )
 
 // readCertID reads a CertID (RFC 6960 section 4.1.1).
-func (q *ocspQuery) readCertID(element cryptobyte.String) bool {
+func (q *certQuery) readCertID(element cryptobyte.String) bool {
 	var content, algorithm, nameHash, keyHash cryptobyte.String
 	serial := new(big.Int)
 	if !element.ReadASN1(&content, asn1.SEQUENCE) || !content.ReadASN1(&algorithm, asn1.SEQUENCE) ||
@@ -35,7 +34,7 @@ func (q *ocspQuery) readCertID(element cryptobyte.String) bool {
 }
 
 // readHash reads the content of the AlgorithmIdentifier of a hash, whose parameters are NULL or absent.
-func (q *ocspQuery) readHash(algorithm cryptobyte.String) bool {
+func (q *certQuery) readHash(algorithm cryptobyte.String) bool {
 	var oid, null cryptobyte.String
 	if !algorithm.ReadASN1(&oid, asn1.OBJECT_IDENTIFIER) ||
 		(!algorithm.Empty() && (!algorithm.ReadASN1(&null, asn1.NULL) || !null.Empty() || !algorithm.Empty())) {
@@ -95,18 +94,15 @@ const (
 // ocspError is a response without an answer; it is not signed.
 func ocspError(status byte) []byte { return []byte{0x30, 0x03, 0x0a, 0x01, status} }
 
-// signOCSP builds a BasicOCSPResponse (RFC 6960 section 4.2.1) and signs it with the CA's key. The library that others
-// use for it knows neither nonces nor Ed25519, and takes the time from the system's clock.
-func (r *Revoker) signOCSP(ctx context.Context, issuer *responder, q *ocspQuery, s status, now, next time.Time) ([]byte, error) {
-	key, err := r.config.Signers.Signer(ctx, issuer.ca.KeyID)
-	if err != nil {
-		return nil, err
-	}
+// signOCSP builds a BasicOCSPResponse (RFC 6960 section 4.2.1) and signs it. The library that others use for it knows
+// neither nonces nor Ed25519 nor several certificates, and takes the time from the system's clock.
+func (r *Revoker) signOCSP(signer *ocspSigner, issuer *responder, q *ocspQuery, statuses []status, now, next time.Time) ([]byte, error) {
+	key := signer.key
 	algorithm, opts, err := ocspAlgorithm(key.Public())
 	if err != nil {
 		return nil, err
 	}
-	data, err := responseData(issuer.certificate.RawSubject, q, s, now, next)
+	data, err := responseData(signer, issuer, q, statuses, now, next)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +121,11 @@ func (r *Revoker) signOCSP(ctx context.Context, issuer *responder, q *ocspQuery,
 						b.AddBytes(data)
 						b.AddBytes([]byte(algorithm))
 						b.AddASN1BitString(signature)
+						if signer.certificate != nil {
+							b.AddASN1(tag0, func(b *cryptobyte.Builder) {
+								b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(signer.certificate) })
+							})
+						}
 					})
 				})
 			})
@@ -141,19 +142,25 @@ func built(b *cryptobyte.Builder) ([]byte, error) {
 	return der, nil
 }
 
-// responseData encodes a ResponseData with one SingleResponse.
-func responseData(responder []byte, q *ocspQuery, s status, now, next time.Time) ([]byte, error) {
+// responseData encodes a ResponseData.
+func responseData(signer *ocspSigner, issuer *responder, q *ocspQuery, statuses []status, now, next time.Time) ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(tag1, func(b *cryptobyte.Builder) { b.AddBytes(responder) }) // byName
+		if signer.certificate != nil {
+			b.AddASN1(tag2, func(b *cryptobyte.Builder) { b.AddASN1OctetString(signer.keyHash) }) // byKey
+		} else {
+			b.AddASN1(tag1, func(b *cryptobyte.Builder) { b.AddBytes(issuer.certificate.RawSubject) }) // byName
+		}
 		b.AddASN1GeneralizedTime(now)
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddBytes(q.certID)
-				addStatus(b, s)
-				b.AddASN1GeneralizedTime(now.Add(-backdate))
-				b.AddASN1(tag0, func(b *cryptobyte.Builder) { b.AddASN1GeneralizedTime(next) })
-			})
+			for i := range q.certs {
+				b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+					b.AddBytes(q.certs[i].certID)
+					addStatus(b, statuses[i])
+					b.AddASN1GeneralizedTime(now.Add(-backdate))
+					b.AddASN1(tag0, func(b *cryptobyte.Builder) { b.AddASN1GeneralizedTime(next) })
+				})
+			}
 		})
 		if q.nonce == nil {
 			return

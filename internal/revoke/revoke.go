@@ -63,6 +63,7 @@ type Config struct {
 
 	CRLLifetime  time.Duration // from a CRL to its next update; 0: 24 hours
 	OCSPLifetime time.Duration // of an OCSP answer; 0: one hour
+	OCSPByCA     bool          // CAs sign OCSP answers themselves, without delegated signers
 
 	Registerer prometheus.Registerer
 	Replica    string // names this process in audit events
@@ -90,8 +91,13 @@ type Revoker struct {
 
 	refusals *audit.Limiter // which ones are recorded
 
-	mu    sync.Mutex // guards lists; never held while working
-	lists map[pki.CAID]*list
+	signing chan struct{} // bounds how many answers are made at once
+	waiting atomic.Int64  // how many requests want to
+
+	mu         sync.Mutex // guards the maps; never held while working
+	lists      map[pki.CAID]*list
+	signers    map[pki.CAID]*signerSlot
+	responders map[pki.CAID]*responder
 }
 
 // New returns a Revoker.
@@ -120,7 +126,10 @@ func New(c Config) (*Revoker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("revoke: %w", err)
 	}
-	return &Revoker{config: c, metrics: m, answers: answers, refusals: refusals, lists: make(map[pki.CAID]*list)}, nil
+	return &Revoker{
+		config: c, metrics: m, answers: answers, refusals: refusals, signing: make(chan struct{}, maxSigning), lists: make(map[pki.CAID]*list),
+		signers: make(map[pki.CAID]*signerSlot), responders: make(map[pki.CAID]*responder),
+	}, nil
 }
 
 // Request asks for a revocation. Whoever makes it has checked that the client may revoke the certificate.

@@ -233,6 +233,7 @@ func (p *Parts) assembleAuthority() error {
 		Now: p.Now, Random: p.Random, Registerer: p.Registry, Replica: p.Replica,
 		CRLLifetime:  time.Duration(p.Settings.Revocation.CRLLifetime),
 		OCSPLifetime: time.Duration(p.Settings.Revocation.OCSPLifetime),
+		OCSPByCA:     p.Settings.Revocation.OCSPSigner == config.OCSPByCA,
 	})
 	if err != nil {
 		return fmt.Errorf("revoker: %w", err)

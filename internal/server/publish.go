@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"io"
 	"log/slog"
@@ -23,8 +25,10 @@ type publisher struct {
 	snapshot func() *catalog.Snapshot
 	crl      func(ctx context.Context, ca pki.CAID) (der []byte, nextUpdate time.Time, err error)
 	ocsp     func(ctx context.Context, request []byte) (response []byte, nextUpdate time.Time, err error)
-	now      func() time.Time
-	logger   *slog.Logger
+	// ocspLifetime is from an answer to its next update.
+	ocspLifetime time.Duration
+	now          func() time.Time
+	logger       *slog.Logger
 }
 
 // maxOCSPRequest bounds an OCSP request; one for a single certificate has about a hundred bytes (RFC 5019 section 5
@@ -125,8 +129,12 @@ func (p *publisher) serveOCSP(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", "application/ocsp-response")
 	if r.Method == http.MethodGet && !next.IsZero() {
+		// RFC 5019 section 6.2; short, as for CRLs.
 		w.Header().Set("Cache-Control", "public, max-age=60, no-transform, must-revalidate")
 		w.Header().Set("Expires", next.UTC().Format(http.TimeFormat))
+		w.Header().Set("Last-Modified", next.Add(-p.ocspLifetime).UTC().Format(http.TimeFormat))
+		sum := sha256.Sum256(response)
+		w.Header().Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
 	}
 	_, _ = w.Write(response) // a client that has gone away is no error of ours
 	return nil

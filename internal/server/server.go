@@ -204,7 +204,7 @@ func (p *Parts) profiles() []*pki.Profile { return p.Catalog.Snapshot().Profiles
 func (p *Parts) cas() []*pki.CA { return p.Catalog.Snapshot().CAs() }
 
 func (p *Parts) publisher() *publisher {
-	return &publisher{snapshot: p.Catalog.Snapshot, crl: p.Revoker.CRL, ocsp: p.Revoker.OCSP, now: p.Now, logger: p.Logger}
+	return &publisher{snapshot: p.Catalog.Snapshot, crl: p.Revoker.CRL, ocsp: p.Revoker.OCSP, ocspLifetime: time.Duration(p.Settings.Revocation.OCSPLifetime), now: p.Now, logger: p.Logger}
 }
 
 // checkCAs is the readiness of signing: some issuing CA that is active must have a key that opens. A server without any

@@ -59,6 +59,7 @@ func TestRevocation(t *testing.T) {
 	v.judge(t, "held", "certificateHold")
 	v.judge(t, "released", "certificateHold")
 	v.unknown(t)
+	v.several(t)
 	handshake(t, v, map[string]bool{"good": true, "revoked": false, "held": false, "released": false})
 
 	cli("certificate", "release", v.serials["released"])
@@ -212,7 +213,7 @@ func (v *verifiers) judge(t *testing.T, name, reason string) {
 			t.Errorf("openssl ocsp of %s (%q):\n%s", name, reason, out)
 		}
 	}
-	out := v.must(t, "ocsptool", "--ask="+v.ocsp, "--nonce", "--load-issuer", "issuing.pem", "--load-cert", leaf, "--load-signer", "issuing.pem", "--outfile", name+".ocsp")
+	out := v.must(t, "ocsptool", "--ask="+v.ocsp, "--nonce", "--load-issuer", "issuing.pem", "--load-cert", leaf, "--load-trust", "issuing.pem", "--outfile", name+".ocsp")
 	if !strings.Contains(out, "Verifying OCSP Response: Success") || reason == "" != strings.Contains(out, "Certificate Status: good") ||
 		reason != "" != strings.Contains(out, "Certificate Status: revoked") {
 		t.Errorf("ocsptool of %s (%q):\n%s", name, reason, out)
@@ -241,6 +242,27 @@ func (v *verifiers) unknown(t *testing.T) {
 	v.must(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "other.key", "-out", "other.pem", "-subj", "/CN=Other CA", "-days", "1")
 	if out, err := v.run(t.Context(), "openssl", "ocsp", "-issuer", "other.pem", "-serial", "0x1234", "-url", v.ocsp, "-CAfile", "root.pem"); !strings.Contains(out, "Responder Error: unauthorized (6)") {
 		t.Errorf("of an unknown issuer: %v\n%s", err, out)
+	}
+}
+
+// several asks about more than one certificate at once, and about a CA.
+func (v *verifiers) several(t *testing.T) {
+	t.Helper()
+	out := v.must(t, "openssl", "ocsp", "-issuer", "issuing.pem", "-cert", "good.pem", "-cert", "revoked.pem", "-url", v.ocsp, "-CAfile", "root.pem")
+	for _, want := range []string{"Response verify OK", "good.pem: good", "revoked.pem: revoked"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("of two certificates: no %q in\n%s", want, out)
+		}
+	}
+	out = v.must(t, "openssl", "ocsp", "-issuer", "root.pem", "-cert", "issuing.pem", "-url", v.ocsp, "-CAfile", "root.pem")
+	if !strings.Contains(out, "Response verify OK") || !strings.Contains(out, "issuing.pem: good") {
+		t.Errorf("of a CA:\n%s", out)
+	}
+	out = v.must(t, "openssl", "ocsp", "-issuer", "issuing.pem", "-cert", "good.pem", "-url", v.ocsp, "-CAfile", "root.pem", "-resp_text")
+	for _, want := range []string{"OCSP Signing", "OCSP No Check", "Responder Id: "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the answer's signer: no %q in\n%s", want, out)
+		}
 	}
 }
 
