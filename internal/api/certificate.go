@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
@@ -49,7 +50,7 @@ func (s *Server) certificateRoutes() {
 	}, s.createCertificate)
 	register(s, operation{
 		id: "export-certificates", method: http.MethodGet, path: "/certificates/export", tag: tag, access: auth.Inventory,
-		summary: "Export certificates as JSON, CSV or PEM, newest first", produces: []string{"application/json", "text/csv", pemType},
+		summary: "Export certificates as JSON, CSV or PEM, newest first", produces: []string{"application/json", "text/csv", pemType}, items: reflect.TypeFor[apiv1.Certificate](),
 	}, s.exportCertificates)
 	register(s, operation{
 		id: "get-certificate", method: http.MethodGet, path: "/certificates/{serial}", tag: tag, access: auth.Inventory,

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"strconv"
 
 	"github.com/certloom/certloom/internal/apiv1"
@@ -19,7 +20,7 @@ func (s *Server) eventRoutes() {
 	}, s.listEvents)
 	register(s, operation{
 		id: "export-events", method: http.MethodGet, path: "/events/export", tag: "audit", access: auth.Read,
-		summary: "Export audit events as JSON or CSV, newest first", produces: []string{"application/json", "text/csv"},
+		summary: "Export audit events as JSON or CSV, newest first", produces: []string{"application/json", "text/csv"}, items: reflect.TypeFor[apiv1.Event](),
 	}, s.exportEvents)
 }
 

@@ -36,10 +36,20 @@ func FuzzProfileBody(f *testing.F) {
 // FuzzBodies sends bodies to every operation that takes one, and that does not hash a password for it.
 func FuzzBodies(f *testing.F) {
 	operations := []struct{ method, path string }{
-		{http.MethodPost, "/credentials"}, {http.MethodPost, "/connectors"}, {http.MethodPost, "/cas"}, {http.MethodPost, "/cas/import"},
-		{http.MethodPut, "/cas/issuing/settings"}, {http.MethodPatch, "/profiles/istio"}, {http.MethodPost, "/profiles/istio/clone"},
-		{http.MethodPost, "/certificates"}, {http.MethodPost, "/certificates/revoke"}, {http.MethodPost, "/views"}, {http.MethodPost, "/tokens"},
-		{http.MethodPost, "/policy/check"}, {http.MethodPost, "/policy/preview"}, {http.MethodPost, "/imported-certificates"},
+		{http.MethodPost, "/credentials"},
+		{http.MethodPost, "/connectors"},
+		{http.MethodPost, "/cas"},
+		{http.MethodPost, "/cas/import"},
+		{http.MethodPut, "/cas/issuing/settings"},
+		{http.MethodPatch, "/profiles/istio"},
+		{http.MethodPost, "/profiles/istio/clone"},
+		{http.MethodPost, "/certificates"},
+		{http.MethodPost, "/certificates/revoke"},
+		{http.MethodPost, "/views"},
+		{http.MethodPost, "/tokens"},
+		{http.MethodPost, "/policy/check"},
+		{http.MethodPost, "/policy/preview"},
+		{http.MethodPost, "/imported-certificates"},
 		{http.MethodPost, "/self/second-factor/confirm"},
 	}
 	for i, seed := range []string{

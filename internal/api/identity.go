@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/certloom/certloom/internal/apiv1"
@@ -19,7 +20,7 @@ func (s *Server) identityRoutes() {
 	}, s.listIdentities)
 	register(s, operation{
 		id: "export-identities", method: http.MethodGet, path: "/identities/export", tag: tag, access: auth.Inventory,
-		summary: "Export identities as JSON or CSV", produces: []string{"application/json", "text/csv"},
+		summary: "Export identities as JSON or CSV", produces: []string{"application/json", "text/csv"}, items: reflect.TypeFor[apiv1.Identity](),
 	}, s.exportIdentities)
 	register(s, operation{
 		id: "get-identity", method: http.MethodGet, path: "/identities/{identity}", tag: tag, access: auth.Inventory,

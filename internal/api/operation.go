@@ -43,8 +43,9 @@ type operation struct {
 	asIs bool
 	// body bounds the body in bytes; 0: maxBody.
 	body int64
-	// produces are the media types of a success that is not JSON.
+	// produces are the media types of a success that is not an object in JSON. Of those, JSON is an array of items.
 	produces []string
+	items    reflect.Type
 }
 
 // Inputs are structs of parameters and a body; the framework finds the parameters of embedded ones only if those are
@@ -90,7 +91,11 @@ func register[I, O any](s *Server, op operation, handler func(context.Context, *
 	if len(op.produces) > 0 {
 		success := &huma.Response{Description: http.StatusText(http.StatusOK), Content: map[string]*huma.MediaType{}}
 		for _, kind := range op.produces {
-			success.Content[kind] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+			schema := &huma.Schema{Type: huma.TypeString}
+			if kind == "application/json" {
+				schema = &huma.Schema{Type: huma.TypeArray, Items: s.api.OpenAPI().Components.Schemas.Schema(op.items, true, op.items.Name())}
+			}
+			success.Content[kind] = &huma.MediaType{Schema: schema}
 		}
 		described.Responses["200"] = success
 	}

@@ -17,7 +17,7 @@ type Certificate struct {
 	IssuedAt           time.Time        `json:"issuedAt"`
 	Requested          string           `json:"requestedLifetime,omitempty" doc:"Absent: the client left it to the profile."`
 	Granted            string           `json:"grantedLifetime" example:"24h"`
-	KeyAlgorithm       string           `json:"keyAlgorithm" example:"ECDSA P-256"`
+	KeyAlgorithm       string           `json:"keyAlgorithm" example:"ecdsa-p256"`
 	SignatureAlgorithm string           `json:"signatureAlgorithm"`
 	Credential         string           `json:"credential,omitempty" doc:"KID of the EAB credential that it was asked for with."`
 	CredentialName     string           `json:"credentialName,omitempty"`

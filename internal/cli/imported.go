@@ -166,8 +166,7 @@ func (a *app) importedGet() *cobra.Command {
 				return err
 			}
 			if asPEM {
-				_, err := io.WriteString(cmd.OutOrStdout(), c.PEM)
-				return err
+				return write(a.Stdout, c.PEM)
 			}
 			return a.print(c, func() error { return a.showImported(c) })
 		},

@@ -155,7 +155,7 @@ func (w *World) assemble(t testing.TB) {
 		BaseURL: w.BaseURL, AgentURL: "https://ca.example:8444", Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Figures: w.figures(t), Authority: w.Authority,
 		Issuer: w.Issuer, Revoker: w.Revoker, Vault: vault, Now: now, Random: rand.Reader, Logger: logger,
 	}))
-	handler, connect := server.Handler(), server.Connect()
+	handler, connect := (&document{handler: server.Handler()}).judge(t, server.Handler()), server.Connect()
 	w.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Date", now().UTC().Format(http.TimeFormat)) // the server's clock is the test's, also for clients
 		if strings.HasPrefix(r.URL.Path, "/connect/") {
