@@ -82,6 +82,7 @@ func access() map[string]auth.Access {
 
 		"list-tokens": auth.ReadAccess, "list-users": auth.ReadAccess, "get-user": auth.ReadAccess,
 
+		"retire-identities": auth.Operate, "restore-identities": auth.Operate,
 		"create-profile": auth.Operate, "update-profile": auth.Operate, "delete-profile": auth.Operate, "clone-profile": auth.Operate,
 		"suspend-profile": auth.Operate, "activate-profile": auth.Operate,
 		"create-credential": auth.Operate, "revoke-credential": auth.Operate,

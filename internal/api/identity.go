@@ -2,13 +2,16 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"reflect"
 	"time"
 
 	"github.com/certloom/certloom/internal/apiv1"
+	"github.com/certloom/certloom/internal/audit"
 	"github.com/certloom/certloom/internal/auth"
 	"github.com/certloom/certloom/internal/catalog"
+	"github.com/certloom/certloom/internal/fault"
 	"github.com/certloom/certloom/internal/pki"
 )
 
@@ -26,6 +29,14 @@ func (s *Server) identityRoutes() {
 		id: "get-identity", method: http.MethodGet, path: "/identities/{identity}", tag: tag, access: auth.Inventory,
 		summary: "Show an identity",
 	}, s.getIdentity)
+	register(s, operation{
+		id: "retire-identities", method: http.MethodPost, path: "/identities/retire", tag: tag, access: auth.Operate, asIs: true,
+		summary: "Mark identities as gone: nothing runs that needs them, and nobody is alarmed when they lapse, until they get a certificate again",
+	}, s.retireIdentities)
+	register(s, operation{
+		id: "restore-identities", method: http.MethodPost, path: "/identities/restore", tag: tag, access: auth.Operate, asIs: true,
+		summary: "Take the mark of being gone away from identities",
+	}, s.restoreIdentities)
 }
 
 // IdentityQuery are the parameters that select identities.
@@ -36,7 +47,7 @@ type IdentityQuery struct {
 	Namespace   string `query:"namespace" doc:"Namespace of the SPIFFE ID." maxLength:"253"`
 	Profile     string `query:"profile" doc:"Name or identifier of the profile." maxLength:"100"`
 	Cluster     string `query:"cluster" doc:"Cluster that the newest certificate went to." maxLength:"63"`
-	Status      string `query:"status" doc:"What they are now, by their newest certificates." enum:"ok,renewal-due,lapsing,lapsed"`
+	Status      string `query:"status" doc:"What they are now, by their newest certificates." enum:"ok,renewal-due,lapsing,lapsed,gone"`
 }
 
 func (q *IdentityQuery) filter(ctx context.Context, view *catalog.Snapshot) (pki.IdentityFilter, error) {
@@ -85,7 +96,7 @@ func wireIdentity(view *catalog.Snapshot, i *pki.Identity, now time.Time) apiv1.
 		Name: i.Name, Status: string(i.Status(now)), TrustDomain: i.TrustDomain, Namespace: i.Namespace,
 		ServiceAccount: i.ServiceAccount, Cluster: i.Cluster, Profile: profileName(view, i.ProfileID), NewestSerial: string(i.Newest),
 		NotBefore: utc(i.NotBefore), NotAfter: utc(i.NotAfter), RevokedAt: utc(i.RevokedAt), Certificates: i.Certificates,
-		FirstIssuedAt: utc(i.FirstIssuedAt), LastIssuedAt: utc(i.LastIssuedAt),
+		FirstIssuedAt: utc(i.FirstIssuedAt), LastIssuedAt: utc(i.LastIssuedAt), RenewAt: utc(i.RenewAt), LapsingAt: utc(i.LapsingAt), GoneAt: utc(i.GoneAt),
 	}
 }
 
@@ -111,4 +122,46 @@ func (s *Server) getIdentity(ctx context.Context, in *struct {
 		}
 	}
 	return answer(out), nil
+}
+
+func (s *Server) retireIdentities(ctx context.Context, in *struct{ body[apiv1.IdentityNames] }) (*output[apiv1.IdentityNames], error) {
+	return s.markIdentities(ctx, &in.Body, audit.IdentityRetire)
+}
+
+func (s *Server) restoreIdentities(ctx context.Context, in *struct{ body[apiv1.IdentityNames] }) (*output[apiv1.IdentityNames], error) {
+	return s.markIdentities(ctx, &in.Body, audit.IdentityRestore)
+}
+
+// markIdentities marks all of the identities or, when one of them is not there, none.
+func (s *Server) markIdentities(ctx context.Context, in *apiv1.IdentityNames, action audit.Action) (*output[apiv1.IdentityNames], error) {
+	var found findings
+	const most = 1000
+	if len(in.Names) == 0 || len(in.Names) > most {
+		found.add("/names", "%d names are not 1 to %d", len(in.Names), most)
+		return nil, found.err()
+	}
+	for i, name := range in.Names {
+		_, err := s.config.Store.VisibleIdentity(ctx, name, auth.PrincipalOf(ctx).Sees)
+		switch {
+		case fault.Is(err, fault.NotFound):
+			found.add(fmt.Sprintf("/names/%d", i), "there is no identity %.100q", name)
+		case err != nil:
+			return nil, err
+		}
+	}
+	if err := found.err(); err != nil {
+		return nil, err
+	}
+	event := func(name string) audit.Event { return s.viewEvent(ctx, action, name) }
+	var marked []string
+	var err error
+	if action == audit.IdentityRetire {
+		marked, err = s.config.Store.Retire(ctx, in.Names, s.config.Now(), event)
+	} else {
+		marked, err = s.config.Store.Restore(ctx, in.Names, event)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer(apiv1.IdentityNames{Names: append([]string{}, marked...)}), nil
 }

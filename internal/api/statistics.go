@@ -34,7 +34,7 @@ func (s *Server) getStatistics(ctx context.Context, _ *struct{}) (*output[apiv1.
 		At: figures.At.UTC(),
 		Identities: apiv1.IdentityStatistics{
 			Total: ids.Total(), OK: ids.Statuses[pki.IdentityOK], RenewalDue: ids.Statuses[pki.IdentityRenewalDue],
-			Lapsing: ids.Statuses[pki.IdentityLapsing], Lapsed: ids.Statuses[pki.IdentityLapsed],
+			Lapsing: ids.Statuses[pki.IdentityLapsing], Lapsed: ids.Statuses[pki.IdentityLapsed], Gone: ids.Statuses[pki.IdentityGone],
 		},
 		LifetimeLeft: []apiv1.LifetimeClass{}, ExpiresIn: []apiv1.ExpiryClass{}, Lapsing: []apiv1.Identity{},
 		Clusters: wireClusters(figures),

@@ -41,6 +41,8 @@ func TestAllThatIsWrongAtOnce(t *testing.T) {
 		"create-certificate":     {`{"profile":"nope","csr":"x","validity":"soon"}`, []string{"/csr", "/profile", "/validity"}},
 		"revoke-certificate":     {`{"x":1,"y":2}`, []string{"/x", "/y"}},
 		"revoke-certificates":    {`{"serials":["zz"],"reason":"because"}`, []string{"/reason", "/serials/0"}},
+		"retire-identities":      {`{"names":["a.example","b.example"]}`, []string{"/names/0", "/names/1"}},
+		"restore-identities":     {`{"names":["a.example","b.example"]}`, []string{"/names/0", "/names/1"}},
 		"import-certificates":    {`{"data":1,"password":2}`, []string{"/data", "/password"}},
 		"create-denial":          {`{"identity":"*","pod":"x","until":"2001-01-01T00:00:00Z","note":"` + strings.Repeat("n", 3000) + `"}`, []string{"/identity", "/note", "/until"}},
 		"check-policy":           {`{"profile":"nope","spiffeId":1,"dns":2}`, []string{"/dns", "/spiffeId"}},

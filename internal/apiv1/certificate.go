@@ -1,6 +1,10 @@
 package apiv1
 
-import "time"
+import (
+	"context"
+	"net/http"
+	"time"
+)
 
 // Certificate is one certificate of the inventory.
 type Certificate struct {
@@ -142,7 +146,7 @@ type CertificateQuery struct {
 // Identity is what certificates are for, with its newest certificate.
 type Identity struct {
 	Name           string    `json:"name" example:"spiffe://cluster.local/ns/shop/sa/web" doc:"SPIFFE ID, DNS name or address."`
-	Status         string    `json:"status" doc:"ok, renewal-due, lapsing or lapsed, now."`
+	Status         string    `json:"status" doc:"Now: ok, renewal-due (usually it had a newer certificate by now), lapsing (its client has stopped renewing), lapsed or gone (nothing runs that needs it)."`
 	TrustDomain    string    `json:"trustDomain,omitempty" example:"cluster.local"`
 	Namespace      string    `json:"namespace,omitempty" example:"shop"`
 	ServiceAccount string    `json:"serviceAccount,omitempty" example:"web"`
@@ -155,7 +159,25 @@ type Identity struct {
 	Certificates   int64     `json:"certificates" doc:"Issued so far."`
 	FirstIssuedAt  time.Time `json:"firstIssuedAt"`
 	LastIssuedAt   time.Time `json:"lastIssuedAt"`
+	RenewAt        time.Time `json:"renewAt" doc:"When it is expected to have a newer certificate, as its history says."`
+	LapsingAt      time.Time `json:"lapsingAt" doc:"When it should have one at last."`
+	GoneAt         time.Time `json:"goneAt,omitzero" doc:"Since when nothing runs that needs it, as its agent or somebody says."`
 	RolledUp       *RollUp   `json:"rolledUp,omitempty" doc:"Those of its certificates whose records were deleted after they had expired; when one identity is shown, not in lists."`
+}
+
+// IdentityNames names identities: of a request, those to be marked; of an answer, those that were.
+type IdentityNames struct {
+	Names []string `json:"names" nullable:"false" doc:"SPIFFE IDs, DNS names or addresses, up to 1,000."`
+}
+
+// RetireIdentities marks identities as gone.
+func (c *Client) RetireIdentities(ctx context.Context, names []string) (*IdentityNames, error) {
+	return send[IdentityNames](ctx, c, http.MethodPost, "/identities/retire", IdentityNames{Names: names})
+}
+
+// RestoreIdentities takes the mark away.
+func (c *Client) RestoreIdentities(ctx context.Context, names []string) (*IdentityNames, error) {
+	return send[IdentityNames](ctx, c, http.MethodPost, "/identities/restore", IdentityNames{Names: names})
 }
 
 // RollUp is what is left of certificates whose records were deleted.

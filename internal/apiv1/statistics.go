@@ -24,6 +24,7 @@ type IdentityStatistics struct {
 	RenewalDue int64 `json:"renewalDue"`
 	Lapsing    int64 `json:"lapsing"`
 	Lapsed     int64 `json:"lapsed"`
+	Gone       int64 `json:"gone" doc:"Nothing runs that needs them."`
 }
 
 // LifetimeClass counts identities with at most so much of a lifetime left, and more than the class before.

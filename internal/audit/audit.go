@@ -70,6 +70,8 @@ const (
 	SessionEnd           Action = "session.end"
 	SessionRefuse        Action = "session.refuse" // a session that is unknown or has ended, or a form from another site
 	LoginRefuse          Action = "login.refuse"
+	IdentityRetire       Action = "identity.retire" // nothing runs that needs it
+	IdentityRestore      Action = "identity.restore"
 	InventoryRollUp      Action = "inventory.roll-up" // records of expired certificates were deleted
 	InventoryForget      Action = "inventory.forget"  // identities that lapsed long ago were deleted
 	AgentRefuse          Action = "agent.refuse"      // an agent that was not enrolled, or may not ask any more

@@ -22,6 +22,8 @@ const (
 	maxCRLLifetime   = 30 * 24 * time.Hour
 	minOCSPLifetime  = time.Minute
 	maxReject        = 90
+	minLapsing       = 55
+	maxLapsing       = 95
 	minSession       = 5 * time.Minute
 	maxSession       = 30 * 24 * time.Hour
 	minIdle          = time.Minute
@@ -61,6 +63,9 @@ func (c *Config) Check() error {
 	f.between("revocation.crlLifetime", c.Revocation.CRLLifetime, minCRLLifetime, maxCRLLifetime)
 	f.between("revocation.ocspLifetime", c.Revocation.OCSPLifetime, minOCSPLifetime, maxCRLLifetime)
 	f.oneOf("revocation.ocspSigner", c.Revocation.OCSPSigner, OCSPDelegated, OCSPByCA)
+	if share := c.Lifecycle.LapsingShare; share < minLapsing || share > maxLapsing {
+		f.add("lifecycle.lapsingShare", "%d is not within %d and %d percent", share, minLapsing, maxLapsing)
+	}
 	f.retention(c)
 	f.oneOf("signIn.secondFactor", c.SignIn.SecondFactor, FactorOptional, FactorRequired)
 	f.between("signIn.sessionLifetime", c.SignIn.SessionLifetime, minSession, maxSession)

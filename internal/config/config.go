@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/certloom/certloom/internal/pki"
 )
 
 // Config is the settings file of `certloom server`. Paths that are not absolute are relative to the folder of the file.
@@ -29,6 +31,8 @@ type Config struct {
 	ACME ACME `yaml:"acme"`
 	// Revocation has the settings of CRLs and OCSP.
 	Revocation Revocation `yaml:"revocation"`
+	// Lifecycle says when something is wrong with an identity.
+	Lifecycle Lifecycle `yaml:"lifecycle"`
 	// Retention says how long records of what has expired are kept.
 	Retention Retention `yaml:"retention"`
 	// SignIn says how people get into the console.
@@ -126,6 +130,14 @@ const (
 	OCSPByCA      = "ca"
 )
 
+// Lifecycle says when something is wrong with an identity.
+type Lifecycle struct {
+	// LapsingShare is after which part of its newest certificate's life, in percent, an identity is said to lapse, since its
+	// client has stopped renewing. One that was renewed later than that before has a tenth of a life longer than it had then. A
+	// change counts for certificates from then on.
+	LapsingShare int `yaml:"lapsingShare"`
+}
+
 // Retention says how long records of what has expired are kept. The audit log is not concerned.
 type Retention struct {
 	// Certificates is how long certificates are kept after they have expired, under profiles that say nothing else. Then they
@@ -212,6 +224,7 @@ func Default() Config {
 			TLSALPN01Port: 443,
 		},
 		Revocation: Revocation{CRLLifetime: Duration(24 * time.Hour), OCSPLifetime: Duration(time.Hour), OCSPSigner: OCSPDelegated},
+		Lifecycle:  Lifecycle{LapsingShare: pki.DefaultLapsingShare},
 		Retention:  Retention{Certificates: Duration(30 * 24 * time.Hour), Identities: Duration(365 * 24 * time.Hour)},
 		SignIn: SignIn{SecondFactor: FactorOptional, SessionLifetime: Duration(12 * time.Hour), SessionIdle: Duration(time.Hour), OIDC: OIDC{
 			Scopes: []string{"profile", "email"}, GroupsClaim: "groups", NameClaim: "preferred_username",

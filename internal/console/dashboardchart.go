@@ -19,7 +19,7 @@ func (v *visit) statusBar(ids apiv1.IdentityStatistics) (template.HTML, []legend
 		count  int64
 		tone   chart.Tone
 	}{
-		{"ok", ids.OK, chart.OK}, {"renewal-due", ids.RenewalDue, chart.Due}, {"lapsing", ids.Lapsing, chart.Warn}, {"lapsed", ids.Lapsed, chart.Bad},
+		{"ok", ids.OK, chart.OK}, {"renewal-due", ids.RenewalDue, chart.Due}, {"lapsing", ids.Lapsing, chart.Warn}, {"lapsed", ids.Lapsed, chart.Bad}, {"gone", ids.Gone, chart.Quiet},
 	} {
 		name, path := v.text("dashboard.status."+s.status), "/inventory?status="+s.status
 		classes = append(classes, chart.Class{Name: name, Count: s.count, Tone: s.tone})
@@ -28,7 +28,7 @@ func (v *visit) statusBar(ids apiv1.IdentityStatistics) (template.HTML, []legend
 	return chart.Parts{
 		Label: chart.Label{
 			ID: "statuses", Title: v.text("dashboard.statuses"),
-			Description: v.text("dashboard.statuses.desc", number(ids.OK), number(ids.RenewalDue), number(ids.Lapsing), number(ids.Lapsed)),
+			Description: v.text("dashboard.statuses.desc", number(ids.OK), number(ids.RenewalDue), number(ids.Lapsing), number(ids.Lapsed), number(ids.Gone)),
 		}, Classes: classes,
 	}.Draw(), legends
 }

@@ -15,6 +15,7 @@ func (c *Console) inventoryRoutes() []route {
 	return []route{
 		{"GET /inventory", auth.Inventory, c.identities},
 		{"GET /inventory/identity", auth.Inventory, c.identity},
+		{"POST /inventory/identity/retire", auth.Operate, c.retireIdentity},
 		{"GET /inventory/certificates", auth.Inventory, c.certificates},
 		{"GET /inventory/certificates/export", auth.Inventory, c.exportCertificates},
 		{"GET /inventory/certificates/revoke", auth.Operate, c.revokeSeveralForm},
@@ -78,6 +79,8 @@ func toneOf(status string) chart.Tone {
 		return chart.Due
 	case "lapsing":
 		return chart.Warn
+	case "gone":
+		return chart.Quiet
 	default:
 		return chart.Bad
 	}
@@ -99,7 +102,7 @@ func (v *visit) timeLeft(from, to time.Time, revoked bool, tone chart.Tone) (str
 // identityList is the list of identities.
 func identityList() listKind {
 	return listKind{
-		name: "identities", path: "/inventory", statuses: []string{"ok", "renewal-due", "lapsing", "lapsed"},
+		name: "identities", path: "/inventory", statuses: []string{"ok", "renewal-due", "lapsing", "lapsed", "gone"},
 		more: []string{"trustDomain", "cluster"},
 		columns: []column{
 			{"namespace", "inventory.namespace", true},
@@ -174,6 +177,8 @@ type identityView struct {
 	Rows     []certificateRow
 	All      string // address of all its certificates
 	Revoke   string // address of the page that revokes them, "" for who may not
+	Retire   string // address that marks the identity as gone, or takes the mark away; "" for who may not
+	Gone     bool
 }
 
 func (c *Console) identity(v *visit) error {
@@ -192,6 +197,10 @@ func (c *Console) identity(v *visit) error {
 	if v.may(auth.Operate) && i.Status != "lapsed" {
 		view.Revoke = "/inventory/certificates/revoke?" + url.Values{"identity": {i.Name}}.Encode()
 	}
+	view.Gone = i.Status == "gone"
+	if v.may(auth.Operate) {
+		view.Retire = "/inventory/identity/retire"
+	}
 	line := chart.Timeline{
 		Label: chart.Label{ID: "history", Title: v.text("inventory.history"), Description: v.text("inventory.history.help", number(int64(len(list.Items))))},
 		Now:   v.now, NowText: v.text("inventory.now"), Empty: v.text("inventory.none"),
@@ -208,8 +217,8 @@ func (c *Console) identity(v *visit) error {
 	slices.Reverse(line.Spans)
 	view.Timeline = line.Draw()
 	renewal := ""
-	if i.Status == "ok" && len(list.Items) > 0 {
-		expected := v.stamp(list.Items[0].RenewAt)
+	if i.Status == "ok" {
+		expected := v.stamp(i.RenewAt)
 		renewal = expected.Text + " UTC (" + expected.Ago + ")"
 	}
 	rolledUp := ""
@@ -218,6 +227,7 @@ func (c *Console) identity(v *visit) error {
 	}
 	for _, f := range []fact{
 		{v.text("inventory.next"), renewal},
+		{v.text("inventory.gone"), v.stamp(i.GoneAt).Text},
 		{v.text("inventory.cluster"), i.Cluster},
 		{v.text("inventory.trustDomain"), i.TrustDomain},
 		{v.text("inventory.namespace"), i.Namespace},
@@ -233,6 +243,22 @@ func (c *Console) identity(v *visit) error {
 		}
 	}
 	return v.render("identity", view)
+}
+
+// retireIdentity marks an identity as gone, or takes the mark away.
+func (c *Console) retireIdentity(v *visit) error {
+	name := v.value("name")
+	page := "/inventory/identity?" + url.Values{"name": {name}}.Encode()
+	if v.value("restore") != "" {
+		if _, err := v.api.RestoreIdentities(v.ctx(), []string{name}); err != nil {
+			return err
+		}
+		return v.done(page, "inventory.restored")
+	}
+	if _, err := v.api.RetireIdentities(v.ctx(), []string{name}); err != nil {
+		return err
+	}
+	return v.done(page, "inventory.retired")
 }
 
 // gaps are the times between certificates, newest first, in which none was valid.

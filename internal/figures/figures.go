@@ -197,7 +197,7 @@ func (k *Keeper) take(ctx context.Context, sees []string, now time.Time) (*pki.F
 	}
 	f := &pki.Figures{At: now, Identities: *identities}
 	if sees == nil {
-		for _, status := range []pki.IdentityStatus{pki.IdentityOK, pki.IdentityRenewalDue, pki.IdentityLapsing, pki.IdentityLapsed} {
+		for _, status := range []pki.IdentityStatus{pki.IdentityOK, pki.IdentityRenewalDue, pki.IdentityLapsing, pki.IdentityLapsed, pki.IdentityGone} {
 			k.gauge.WithLabelValues(string(status)).Set(float64(identities.Statuses[status]))
 		}
 		f.Whole, err = k.whole(ctx, now)

@@ -223,20 +223,22 @@ type Identity struct {
 	Certificates   int64     // issued so far
 	FirstIssuedAt  time.Time
 	LastIssuedAt   time.Time
-	Cursor         string // in a list: where it goes on behind this identity
+	RenewAt        time.Time // when it is expected to have a newer certificate
+	LapsingAt      time.Time // when it should have one at last
+	GoneAt         time.Time // since when nothing runs that needs it; zero: something does, or nobody knows
+	Cursor         string    // in a list: where it goes on behind this identity
 }
-
-// lapsingShare is the part of a certificate's life, in percent, after which its identity is said to be lapsing.
-const lapsingShare = 75
 
 // Status judges the identity at the given time.
 func (i *Identity) Status(now time.Time) IdentityStatus {
 	switch {
+	case !i.GoneAt.IsZero():
+		return IdentityGone
 	case !i.RevokedAt.IsZero() || now.After(i.NotAfter):
 		return IdentityLapsed
-	case !now.Before(LapsingAt(i.NotBefore, i.NotAfter)):
+	case !now.Before(i.LapsingAt):
 		return IdentityLapsing
-	case !now.Before(RenewAt(i.NotBefore, i.NotAfter)):
+	case !now.Before(i.RenewAt):
 		return IdentityRenewalDue
 	default:
 		return IdentityOK
@@ -246,11 +248,6 @@ func (i *Identity) Status(now time.Time) IdentityStatus {
 // RenewAt is when a client should renew: half of the certificate's life, as Istio's agents do.
 func RenewAt(notBefore, notAfter time.Time) time.Time {
 	return notBefore.Add(notAfter.Sub(notBefore) / 2)
-}
-
-// LapsingAt is when an identity whose newest certificate has these dates begins to lapse.
-func LapsingAt(notBefore, notAfter time.Time) time.Time {
-	return notBefore.Add(notAfter.Sub(notBefore) / 100 * lapsingShare)
 }
 
 // APIToken is a bearer token of the REST API. Its secret is kept as a SHA-256 hash: it has 256 random bits, so a

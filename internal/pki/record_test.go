@@ -55,11 +55,16 @@ func TestIdentityStatus(t *testing.T) {
 	}
 	for name, test := range tests {
 		i := pki.Identity{NotBefore: now, NotAfter: now.Add(life)}
+		i.RenewAt, i.LapsingAt = pki.Renewal(0).Expect(i.NotBefore, i.NotAfter, pki.DefaultLapsingShare)
 		if test.revoked {
 			i.RevokedAt = now
 		}
 		if got := i.Status(now.Add(test.age)); got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+		i.GoneAt = now
+		if got := i.Status(now.Add(test.age)); got != pki.IdentityGone {
+			t.Errorf("%s, gone: %s", name, got)
 		}
 	}
 }

@@ -47,9 +47,10 @@ type IdentityStatus string
 // Identity statuses.
 const (
 	IdentityOK         IdentityStatus = "ok"
-	IdentityRenewalDue IdentityStatus = "renewal-due" // newest certificate past half of its life
-	IdentityLapsing    IdentityStatus = "lapsing"     // newest certificate past three quarters of its life
+	IdentityRenewalDue IdentityStatus = "renewal-due" // it usually had a newer certificate by now
+	IdentityLapsing    IdentityStatus = "lapsing"     // its client has stopped renewing: see Renewal
 	IdentityLapsed     IdentityStatus = "lapsed"      // newest certificate expired or revoked
+	IdentityGone       IdentityStatus = "gone"        // nothing runs that needs it: no reason for alarm
 )
 
 // RevocationReason is a CRLReason of RFC 5280 section 5.3.1.

@@ -110,7 +110,7 @@ func openStore(ctx context.Context, c Config, create bool) (*store.Store, error)
 			return nil, fmt.Errorf("database.dsnFile: %w", err)
 		}
 		opened, err := store.OpenPostgres(ctx, store.PostgresConfig{
-			DSN: strings.TrimSpace(string(dsn)), Logger: c.Logger, Registerer: c.Registry, Now: c.Now,
+			DSN: strings.TrimSpace(string(dsn)), Logger: c.Logger, Registerer: c.Registry, Now: c.Now, LapsingShare: s.Lifecycle.LapsingShare,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("open PostgreSQL (database.dsnFile %s): %w", s.Database.DSNFile, err)
@@ -126,7 +126,7 @@ func openStore(ctx context.Context, c Config, create bool) (*store.Store, error)
 	if err := os.MkdirAll(s.DataDir, dataMode); err != nil {
 		return nil, fmt.Errorf("dataDir: %w", err)
 	}
-	opened, err := store.OpenSQLite(ctx, store.SQLiteConfig{Path: path, Logger: c.Logger, Registerer: c.Registry, Now: c.Now})
+	opened, err := store.OpenSQLite(ctx, store.SQLiteConfig{Path: path, Logger: c.Logger, Registerer: c.Registry, Now: c.Now, LapsingShare: s.Lifecycle.LapsingShare})
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}

@@ -15,7 +15,7 @@ import (
 // identitySelect selects whole identities; scanIdentity reads them. CROSS JOIN as in certificateSelect.
 const (
 	identitySelect = `SELECT i.name, s.profile_id, c.serial, i.not_before, i.not_after, i.revoked_at, i.certificates,
-	i.first_issued_at, i.last_issued_at, i.cluster
+	i.first_issued_at, i.last_issued_at, i.cluster, i.renew_at, i.lapsing_at, i.gone_at
 	FROM identity i CROSS JOIN source s CROSS JOIN certificate c`
 	identityJoin = `s.id = i.source_id AND c.id = i.newest`
 )
@@ -31,15 +31,16 @@ func scanIdentityWithID(r row) (id int64, i pki.Identity, err error) {
 func scanIdentityBehind(r row, before ...any) (pki.Identity, error) {
 	var i pki.Identity
 	var serial []byte
-	var notBefore, notAfter, revoked, first, last int64
+	var notBefore, notAfter, revoked, first, last, renew, lapsing, gone int64
 	err := r.Scan(append(before, &i.Name, &i.ProfileID, &serial, &notBefore, &notAfter, &revoked, &i.Certificates, &first, &last,
-		&i.Cluster)...)
+		&i.Cluster, &renew, &lapsing, &gone)...)
 	if err != nil {
 		return pki.Identity{}, err
 	}
 	i.Newest = pki.Serial(hex.EncodeToString(serial))
 	i.NotBefore, i.NotAfter, i.RevokedAt = fromSeconds(notBefore), fromSeconds(notAfter), fromSeconds(revoked)
 	i.FirstIssuedAt, i.LastIssuedAt = fromSeconds(first), fromSeconds(last)
+	i.RenewAt, i.LapsingAt, i.GoneAt = fromSeconds(renew), fromSeconds(lapsing), fromSeconds(gone)
 	if strings.HasPrefix(i.Name, "spiffe://") {
 		if id, err := pki.ParseSPIFFEID(i.Name); err == nil {
 			i.TrustDomain, i.Namespace, i.ServiceAccount = id.TrustDomain, id.Namespace, id.ServiceAccount
@@ -211,6 +212,8 @@ func (q *identitySearch) dates(ctx context.Context) (*datesCondition, error) {
 		texts = []string{"i.lapsing_at >> 10 >= ?"}
 	case pki.IdentityLapsing:
 		texts = []string{"i.lapsing_at >> 10 <= ?", "i.not_after >> 10 >= ?"}
+	case pki.IdentityGone:
+		texts = []string{"i.gone_at > ? * 0"}
 	case pki.IdentityLapsed:
 		texts = []string{`i.id IN (SELECT id FROM identity WHERE not_after >> 10 <= ?
 			UNION SELECT id FROM identity WHERE revoked_at > 0)`}

@@ -135,7 +135,12 @@ func (s *Store) trustDomains(ctx context.Context, namespace, trustDomain string)
 // identityStatus adds the conditions of pki.Identity.Status.
 func identityStatus(w *where, status pki.IdentityStatus, now time.Time) {
 	at := secondsUp(now)
+	if status != "" && status != pki.IdentityGone {
+		w.add("i.gone_at = 0")
+	}
 	switch status {
+	case pki.IdentityGone:
+		w.add("i.gone_at > 0")
 	case pki.IdentityLapsed:
 		w.add("(i.revoked_at > 0 OR i.not_after < ?)", at)
 	case pki.IdentityLapsing:

@@ -21,6 +21,8 @@ type PostgresConfig struct {
 	Logger     *slog.Logger          // default: none
 	Registerer prometheus.Registerer // default: none
 	Now        func() time.Time      // the clock
+	// LapsingShare is after which part of a certificate's life, in percent, its identity lapses; 0: 75.
+	LapsingShare int
 }
 
 // Connections of one process. Each writer has one for itself.
@@ -72,7 +74,7 @@ func OpenPostgres(ctx context.Context, cfg PostgresConfig) (*Store, error) {
 	}
 	s, err := newStore(settings{
 		dialect: d, now: cfg.Now, logger: cfg.Logger, registerer: cfg.Registerer,
-		reader: db, connect: db.Conn, writers: postgresWriters, slots: replicaSlots(cfg.Now()),
+		reader: db, connect: db.Conn, writers: postgresWriters, slots: replicaSlots(cfg.Now()), lapsing: cfg.LapsingShare,
 	})
 	if err != nil {
 		_ = db.Close()

@@ -64,6 +64,9 @@ type identityState struct {
 	// cluster is that of the newest certificate before; fresh says that this transaction has made the identity.
 	cluster string
 	fresh   bool
+	// What the identity was like with the certificate before.
+	notBefore, notAfter int64
+	renewal             pki.Renewal
 }
 
 // recordAll stores the certificates of a batch with a few statements for all of them. Where one of them turns out to
@@ -266,7 +269,7 @@ func scanIdentityStates(rows *sql.Rows, err error, states map[string]*identitySt
 	_, err = collect(rows, err, func(r row) (struct{}, error) {
 		var name string
 		state := identityState{fresh: fresh}
-		if err := r.Scan(&state.id, &name, &state.newest, &state.cluster); err != nil {
+		if err := r.Scan(&state.id, &name, &state.newest, &state.cluster, &state.notBefore, &state.notAfter, &state.renewal); err != nil {
 			return struct{}{}, err
 		}
 		states[name] = &state
@@ -386,6 +389,10 @@ func (r *record) arguments(args []any) ([]any, error) {
 		return nil, err
 	}
 	previous := r.state.newest
+	if previous != 0 {
+		r.state.renewal = r.state.renewal.Learn(fromSeconds(r.state.notBefore), fromSeconds(r.state.notAfter), c.IssuedAt)
+	}
+	r.state.notBefore, r.state.notAfter = seconds(c.NotBefore), seconds(c.NotAfter)
 	r.state.newest, r.state.last = r.id, r
 	r.state.added++
 	return append(args, r.id, r.serial, r.source, r.state.id, previous, seconds(c.NotBefore), seconds(c.NotAfter),
@@ -398,13 +405,13 @@ func (r *record) arguments(args []any) ([]any, error) {
 // updateIdentity updates by inserting what exists: one statement for many rows, which both databases know.
 const (
 	updateIdentity = `INSERT INTO identity (id, name, newest, source_id, not_before, not_after, renew_at, lapsing_at,
-		revoked_at, certificates, first_issued_at, last_issued_at, cluster)`
+		revoked_at, certificates, first_issued_at, last_issued_at, cluster, renewal, gone_at)`
 	updateIdentityConflict = ` ON CONFLICT (id) DO UPDATE SET newest = excluded.newest, source_id = excluded.source_id,
 		not_before = excluded.not_before, not_after = excluded.not_after, renew_at = excluded.renew_at,
 		lapsing_at = excluded.lapsing_at, revoked_at = excluded.revoked_at,
 		certificates = identity.certificates + excluded.certificates, last_issued_at = excluded.last_issued_at,
-		cluster = excluded.cluster`
-	identityWidth = 13
+		cluster = excluded.cluster, renewal = excluded.renewal, gone_at = excluded.gone_at`
+	identityWidth = 15
 )
 
 // updateIdentities makes the last certificate of the batch the newest of its identity.
@@ -420,9 +427,10 @@ func (t *tx) updateIdentities(ctx context.Context, records []*record) error {
 		args := make([]any, 0, n*identityWidth)
 		for _, r := range rest[:n] {
 			c := r.certificate
+			renewAt, lapsingAt := r.state.renewal.Expect(c.NotBefore, c.NotAfter, t.store().lapsingShare)
 			args = append(args, r.state.id, c.Identity, r.id, r.source, seconds(c.NotBefore), seconds(c.NotAfter),
-				seconds(c.RenewAt), seconds(pki.LapsingAt(c.NotBefore, c.NotAfter)), seconds(c.RevokedAt), r.state.added,
-				seconds(c.IssuedAt), seconds(c.IssuedAt), c.Workload.Cluster)
+				seconds(renewAt), seconds(lapsingAt), seconds(c.RevokedAt), r.state.added,
+				seconds(c.IssuedAt), seconds(c.IssuedAt), c.Workload.Cluster, int64(r.state.renewal), int64(0))
 		}
 		if _, err := t.change(ctx, t.store().texts.updateIdentities[n], args...); err != nil {
 			return fmt.Errorf("update identities: %w", err)

@@ -23,6 +23,8 @@ type SQLiteConfig struct {
 	Logger     *slog.Logger          // default: none
 	Registerer prometheus.Registerer // default: none
 	Now        func() time.Time      // the clock
+	// LapsingShare is after which part of a certificate's life, in percent, its identity lapses; 0: 75.
+	LapsingShare int
 }
 
 // Sizes of SQLite's page caches, in KiB. The writer's holds the parts of indexes that inserts touch; readers find most
@@ -79,7 +81,7 @@ func OpenSQLite(ctx context.Context, cfg SQLiteConfig) (_ *Store, err error) {
 	}
 	s, err := newStore(settings{
 		dialect: d, now: cfg.Now, logger: cfg.Logger, registerer: cfg.Registerer,
-		reader: reader, connect: writer.Conn, writers: 1,
+		reader: reader, connect: writer.Conn, writers: 1, lapsing: cfg.LapsingShare,
 	})
 	if err != nil {
 		return nil, err

@@ -186,7 +186,7 @@ func (s *Store) Refusals(ctx context.Context, now time.Time) ([]pki.Refusals, er
 // class is one number, because sorting by one is faster: hundreds for pki.Identity.Status, tens for the lifetime that is
 // left, ones for the time. Lapsed ones have no time left.
 func figuresSelect(now time.Time) (string, []any) {
-	text := `SELECT (CASE WHEN i.revoked_at > 0 OR i.not_after < $1 THEN 300 WHEN i.lapsing_at < $1 THEN 200
+	text := `SELECT (CASE WHEN i.gone_at > 0 THEN 400 WHEN i.revoked_at > 0 OR i.not_after < $1 THEN 300 WHEN i.lapsing_at < $1 THEN 200
 		WHEN i.renew_at < $1 THEN 100 ELSE 0 END) + (CASE`
 	for class, most := range pki.LeftClasses() {
 		text += fmt.Sprintf(` WHEN (i.not_after - $1) * 100 <= (i.not_after - i.not_before) * %d THEN %d0`, most, class)
@@ -202,8 +202,8 @@ func figuresSelect(now time.Time) (string, []any) {
 
 // clustersSelect counts the identities of clusters.
 const clustersSelect = `SELECT i.cluster, count(*),
-	sum(CASE WHEN i.revoked_at = 0 AND i.not_after >= $1 AND i.lapsing_at < $1 THEN 1 ELSE 0 END),
-	sum(CASE WHEN i.revoked_at > 0 OR i.not_after < $1 THEN 1 ELSE 0 END), max(i.last_issued_at) FROM identity i`
+	sum(CASE WHEN i.gone_at = 0 AND i.revoked_at = 0 AND i.not_after >= $1 AND i.lapsing_at < $1 THEN 1 ELSE 0 END),
+	sum(CASE WHEN i.gone_at = 0 AND (i.revoked_at > 0 OR i.not_after < $1) THEN 1 ELSE 0 END), max(i.last_issued_at) FROM identity i`
 
 // IdentityFigures counts identities that the patterns name (pki.IdentityFilter). It walks through them all: ask it
 // seldom.
@@ -254,7 +254,7 @@ func scanCluster(r row) (pki.ClusterFigures, error) {
 
 // addFigures takes classes apart.
 func addFigures(sums []figure) *pki.IdentityFigures {
-	statuses := []pki.IdentityStatus{pki.IdentityOK, pki.IdentityRenewalDue, pki.IdentityLapsing, pki.IdentityLapsed}
+	statuses := []pki.IdentityStatus{pki.IdentityOK, pki.IdentityRenewalDue, pki.IdentityLapsing, pki.IdentityLapsed, pki.IdentityGone}
 	figures := &pki.IdentityFigures{
 		Statuses: make(map[pki.IdentityStatus]int64, len(statuses)),
 		Left:     make([]int64, len(pki.LeftClasses())), Ends: make([]int64, len(pki.EndClasses())+1),
@@ -263,7 +263,7 @@ func addFigures(sums []figure) *pki.IdentityFigures {
 	for _, f := range sums {
 		status := statuses[f.class/hundred]
 		figures.Statuses[status] += f.n
-		if status != pki.IdentityLapsed {
+		if status != pki.IdentityLapsed && status != pki.IdentityGone {
 			figures.Left[f.class%hundred/ten] += f.n
 			figures.Ends[f.class%ten] += f.n
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/certloom/certloom/internal/fault"
+	"github.com/certloom/certloom/internal/pki"
 )
 
 // Store is an open database. Make it with OpenSQLite or OpenPostgres, end it with Close. Safe for concurrent use.
@@ -28,8 +30,9 @@ type Store struct {
 	cleanup []func() error            // run by Close, last first
 	texts   *statementTexts
 	// questions of FinalizeFacts, to be asked together.
-	questions questions
-	limits    searchLimits
+	questions    questions
+	lapsingShare int // percent of a certificate's life
+	limits       searchLimits
 
 	statements sync.Map // query text → *sql.Stmt of reader, when the dialect prepares
 	failing    atomic.Bool
@@ -47,6 +50,7 @@ type settings struct {
 	connect    func(context.Context) (*sql.Conn, error) // a connection for a writer
 	writers    int
 	slots      int64 // where the writers' slots of counters begin
+	lapsing    int   // share of a certificate's life after which its identity lapses, in percent; 0: the default
 }
 
 // cachedSources bounds the cache of certificate sources: one is needed for each ACME account that is busy.
@@ -63,7 +67,7 @@ func newStore(set settings) (*Store, error) {
 	}
 	s := &Store{
 		dialect: set.dialect, now: set.now, logger: set.logger, metrics: m, reader: set.reader, sources: sources,
-		texts: newStatementTexts(set.dialect), limits: usualLimits(),
+		texts: newStatementTexts(set.dialect), limits: usualLimits(), lapsingShare: cmp.Or(set.lapsing, pki.DefaultLapsingShare),
 	}
 	s.writer = startWriter(s, set)
 	return s, nil

@@ -317,7 +317,7 @@ func testIdentities(t *testing.T, s *store.Store) {
 		Name: web.String(), TrustDomain: "cluster.local", Namespace: "demo", ServiceAccount: "w3", Cluster: newest.Workload.Cluster,
 		ProfileID: e.Profile.ID,
 		Newest:    mine[0], NotBefore: newest.NotBefore, NotAfter: newest.NotAfter, RevokedAt: newest.RevokedAt,
-		Certificates: int64(len(mine)), FirstIssuedAt: oldest.IssuedAt, LastIssuedAt: newest.IssuedAt,
+		Certificates: int64(len(mine)), FirstIssuedAt: oldest.IssuedAt, LastIssuedAt: newest.IssuedAt, RenewAt: one.RenewAt, LapsingAt: one.LapsingAt,
 	}, one)
 	_, err = s.Identity(t.Context(), "none")
 	refused(t, err, fault.NotFound)

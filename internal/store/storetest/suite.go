@@ -68,6 +68,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Database) {
 		"identities forgotten":     testForgetIdentities,
 		"space":                    testSpace,
 		"imported certificates":    testImported,
+		"health":                   testHealth,
 	}
 	runAll(t, fresh, tests)
 	RunSearch(t, fresh)
