@@ -88,6 +88,11 @@ func (c *Client) CAs(ctx context.Context) (*Page[CA], error) {
 	return whole[CA](ctx, c, "/cas", query{})
 }
 
+// CAPage lists them page by page.
+func (c *Client) CAPage(ctx context.Context, after string, limit int) (*Page[CA], error) {
+	return onePage[CA](ctx, c, "/cas", query{}, after, limit)
+}
+
 // CA shows one.
 func (c *Client) CA(ctx context.Context, name string) (*CA, error) {
 	return get[CA](ctx, c, at("cas", name), nil)
@@ -131,6 +136,11 @@ func (c *Client) ActivateCA(ctx context.Context, name string) (*CA, error) {
 // Profiles lists the profiles.
 func (c *Client) Profiles(ctx context.Context) (*Page[Profile], error) {
 	return whole[Profile](ctx, c, "/profiles", query{})
+}
+
+// ProfilePage lists them page by page.
+func (c *Client) ProfilePage(ctx context.Context, after string, limit int) (*Page[Profile], error) {
+	return onePage[Profile](ctx, c, "/profiles", query{}, after, limit)
 }
 
 // Profile shows one.
@@ -184,6 +194,11 @@ func (c *Client) PreviewPolicy(ctx context.Context, question any) (*PolicyAnswer
 // Credentials lists the EAB credentials, of one profile if it is named.
 func (c *Client) Credentials(ctx context.Context, profile string) (*Page[Credential], error) {
 	return whole[Credential](ctx, c, "/credentials", query{}.text("profile", profile))
+}
+
+// CredentialPage lists them page by page.
+func (c *Client) CredentialPage(ctx context.Context, profile, after string, limit int) (*Page[Credential], error) {
+	return onePage[Credential](ctx, c, "/credentials", query{}.text("profile", profile), after, limit)
 }
 
 // Credential shows one, without its key.

@@ -206,7 +206,8 @@ func (a *app) showCA(ca *apiv1.CA) error {
 }
 
 func (a *app) caList() *cobra.Command {
-	return &cobra.Command{
+	limit := 0
+	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List roots and issuing CAs",
 		Example: "  certloom ca list\n  certloom ca list -o json",
@@ -216,19 +217,23 @@ func (a *app) caList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			page, err := api.CAs(cmd.Context())
+			items, err := collect(a, limit, "CAs", func(after string, size int) (*apiv1.Page[apiv1.CA], error) {
+				return api.CAPage(cmd.Context(), after, size)
+			})
 			if err != nil {
 				return err
 			}
-			return a.print(page.Items, func() error {
+			return a.print(items, func() error {
 				var rows [][]string
-				for _, ca := range page.Items {
+				for _, ca := range items {
 					rows = append(rows, []string{ca.Name, ca.Kind, ca.State, ca.Parent, ca.KeyAlgorithm, a.when(ca.NotAfter), ca.ID})
 				}
 				return a.rows([]string{"NAME", "KIND", "STATE", "PARENT", "KEY", "EXPIRES", "ID"}, rows)
 			})
 		},
 	}
+	limitFlag(cmd, &limit)
+	return cmd
 }
 
 func (a *app) caGet() *cobra.Command {

@@ -105,6 +105,7 @@ func (f *nameFlags) limit(cmd *cobra.Command, api *apiv1.Client, profile string)
 
 func (a *app) credentialList() *cobra.Command {
 	profile := ""
+	limit := 0
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List EAB credentials",
@@ -115,14 +116,16 @@ func (a *app) credentialList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			page, err := api.Credentials(cmd.Context(), profile)
+			items, err := collect(a, limit, "credentials", func(after string, size int) (*apiv1.Page[apiv1.Credential], error) {
+				return api.CredentialPage(cmd.Context(), profile, after, size)
+			})
 			if err != nil {
 				return err
 			}
-			return a.print(page.Items, func() error {
+			return a.print(items, func() error {
 				var rows [][]string
-				for i := range page.Items {
-					c := &page.Items[i]
+				for i := range items {
+					c := &items[i]
 					expires := a.when(c.ExpiresAt)
 					if expires == "" {
 						expires = "never"
@@ -134,6 +137,7 @@ func (a *app) credentialList() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&profile, "profile", "", "only those of this profile")
+	limitFlag(cmd, &limit)
 	return cmd
 }
 

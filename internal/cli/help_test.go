@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,6 +45,11 @@ func TestEveryCommandHelps(t *testing.T) {
 			if cmd.InheritedFlags().Lookup(flag) == nil && cmd.Flags().Lookup(flag) == nil && cmd.PersistentFlags().Lookup(flag) == nil {
 				t.Errorf("%s does not take --%s", cmd.CommandPath(), flag)
 			}
+		}
+		// Base templates, views and clusters are few: their lists come whole.
+		few := slices.Contains([]string{"template", "view", "cluster"}, cmd.Parent().Name())
+		if cmd.Name() == "list" && !few && cmd.Flags().Lookup("limit") == nil {
+			t.Errorf("%s does not take --limit", cmd.CommandPath())
 		}
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if f.Usage == "" {

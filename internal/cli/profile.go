@@ -157,7 +157,8 @@ func (a *app) raiseMaximum(cmd *cobra.Command, api *apiv1.Client, body map[strin
 }
 
 func (a *app) profileList() *cobra.Command {
-	return &cobra.Command{
+	limit := 0
+	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List certificate profiles",
 		Example: "  certloom profile list\n  certloom profile list -o json | jq -r '.[].name'",
@@ -167,19 +168,23 @@ func (a *app) profileList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			page, err := api.Profiles(cmd.Context())
+			items, err := collect(a, limit, "profiles", func(after string, size int) (*apiv1.Page[apiv1.Profile], error) {
+				return api.ProfilePage(cmd.Context(), after, size)
+			})
 			if err != nil {
 				return err
 			}
-			return a.print(page.Items, func() error {
+			return a.print(items, func() error {
 				var rows [][]string
-				for _, p := range page.Items {
+				for _, p := range items {
 					rows = append(rows, []string{p.Name, p.Template, p.Method, p.IssuingCA, p.State, p.Rules.Validity.Default, namesSummary(&p.Rules)})
 				}
 				return a.rows([]string{"NAME", "TEMPLATE", "METHOD", "ISSUING CA", "STATE", "VALIDITY", "NAMES"}, rows)
 			})
 		},
 	}
+	limitFlag(cmd, &limit)
+	return cmd
 }
 
 // namesSummary tells in a cell what names a profile allows.

@@ -117,6 +117,7 @@ func TestCredentialSession(t *testing.T) {
 		"credential create --name x",
 		"credential list",
 		"credential list --profile web",
+		"credential list --limit 1 -o json",
 		"credential revoke istio/cluster-1",
 		"credential revoke istio/nobody",
 		"credential revoke nobody",
