@@ -107,7 +107,7 @@ func printDev(out io.Writer, c *server.Connection, settings *config.Config, work
   Administrator  %s / %s
   Credentials    %s (also read by the command line, without any flags)
 
-Try, in another terminal:
+Open the console and sign in; the browser does not know this CA yet, and says so. Or try, in another terminal:
   certloom certificate list
   certloom credential create --profile istio --name my-cluster
 `, version, c.URL, c.URL, c.URL, health, health, shorten(c.RootFile), c.AdminUser, c.AdminPassword, file)

@@ -30,7 +30,7 @@ func (v *visit) showAuthoritySettings(f *form, name string) error {
 		f.field("textarea", "/crlUrls", "authority.crl"), f.field("textarea", "/ocspUrls", "authority.ocsp"), f.field("textarea", "/issuerUrls", "authority.aia"),
 	}}
 	for i := range view.Fields {
-		view.Fields[i].Mono, view.Fields[i].Rows = true, 2
+		view.Fields[i].Mono, view.Fields[i].Rows = true, 3
 	}
 	return f.render("authoritysettings", view)
 }

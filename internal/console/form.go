@@ -76,7 +76,7 @@ func (f *form) render(name string, view any) error {
 			if pointer != "" {
 				message = pointer + ": " + message
 			}
-			f.Rest = append(f.Rest, message)
+			f.Rest = append(f.Rest, sentence(message))
 		}
 	}
 	if f.Refused() {
@@ -151,10 +151,13 @@ func (f *form) field(kind, pointer, key string) field {
 	f.shown[pointer] = true
 	made := field{
 		Name: pointer, ID: "f" + strings.NewReplacer("/", "-", ".", "-", "~", "-").Replace(pointer), Type: kind,
-		Label: f.visit.text(key), Error: f.errorAt(pointer), Value: f.values.Get(pointer), Rows: 4,
+		Label: f.visit.text(key), Error: sentence(f.errorAt(pointer)), Value: f.values.Get(pointer), Rows: 4,
 	}
 	if f.visit.has(key + ".help") {
 		made.Help = f.visit.text(key + ".help")
+	}
+	if made.Error != "" && (kind == "text" || kind == "password") && f.value(pointer) == "" {
+		made.Error = f.visit.text("common.fill") // the rules for what it may be are of no use yet
 	}
 	switch kind {
 	case "password":

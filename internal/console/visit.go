@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/audit"
@@ -245,7 +247,11 @@ func (v *visit) fail(err error) {
 	}
 	if key := "error." + strconv.Itoa(view.Status); v.has(key) {
 		view.Title = v.text(key)
+		if key += ".means"; v.lang != "en" && v.has(key) { // the API speaks English
+			view.Means = v.text(key)
+		}
 	}
+	view.Detail, view.Hint = sentence(view.Detail), sentence(view.Hint)
 	level := slog.LevelInfo
 	if view.Status >= http.StatusInternalServerError {
 		level = slog.LevelError
@@ -261,9 +267,23 @@ func (v *visit) fail(err error) {
 type errorView struct {
 	Status  int
 	Title   string
+	Means   string // what the title means, in a language that Detail is not of
 	Detail  string
 	Hint    string
 	Request string // identifier, to find the log's lines
+}
+
+// sentence writes what errors say, which begin with a small letter and end without a stop, as pages do.
+func sentence(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return ""
+	}
+	text = string(unicode.ToUpper(first)) + text[size:]
+	if last, _ := utf8.DecodeLastRuneInString(text); unicode.IsLetter(last) || unicode.IsDigit(last) || strings.ContainsRune(`"')`, last) {
+		text += "."
+	}
+	return text
 }
 
 // denyForeign answers a form that another site has sent in the visitor's name.

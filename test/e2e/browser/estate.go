@@ -65,6 +65,7 @@ func StartEstate(ctx context.Context, t testbed.T) *Estate {
 	}
 	e.CLI(ctx, t, "user", "create", Auditor, "--role", "auditor", "--display-name", "Aiko Tanaka", "--email", "aiko@example.com", "--password-file", file)
 	e.CLI(ctx, t, "view", "create", "Night shift", "--of", "identities", "--filter", "namespace=batch", "--shared")
+	e.CLI(ctx, t, "connector", "istio", "--profile", "istio", "--credential", "prod-eu", "--mode", "cert-manager", "--out", filepath.Join(testbed.Folder(t), "prod-eu"))
 	for _, name := range []string{"tokyo-1", "osaka-1", "frankfurt-2"} {
 		e.KeyID = e.CreateCredential(ctx, t, "istio", name).KeyID
 	}

@@ -55,8 +55,9 @@ func TestPages(t *testing.T) {
 		}
 	}
 	walk(t, chromium, public)
-	chromium.NewTab(t).SignIn(browser.Auditor, estate.AuditorPassword)
-	walk(t, chromium, reader)
+	readers := browser.StartChromium(t.Context(), t, estate.Certloom, browser.Settings{})
+	readers.NewTab(t).SignIn(browser.Auditor, estate.AuditorPassword)
+	walk(t, readers, reader)
 	chromium.NewTab(t).SignIn(estate.AdminUser, estate.AdminPassword)
 	walk(t, chromium, rest)
 	walk(t, browser.StartChromium(t.Context(), t, withProvider(t), browser.Settings{}), []browser.Page{{Name: "sign-in-provider", Path: "/sign-in", Main: true}})

@@ -69,6 +69,8 @@ func (e *Estate) Pages() []Page {
 		{Name: "audit", Path: "/audit", Main: true},
 		{Name: "audit-found", Path: "/audit?action=certificate.*"},
 		{Name: "connectors", Path: "/integrations/connectors", Main: true},
+		{Name: "connector", Path: "/integrations/connectors/prod-eu", Main: true},
+		{Name: "connector-delete", Path: "/integrations/connectors/prod-eu/delete"},
 		{Name: "connector-add", Path: "/integrations/connectors/add", Main: true},
 		{Name: "connector-istio", Path: "/integrations/connectors/add/istio", Main: true},
 		{Name: "connector-istio-wrong", Path: "/integrations/connectors/add/istio", Send: true},

@@ -30,7 +30,7 @@ func buildBinary(name, variable string) (string, error) {
 		return "", fmt.Errorf("make a folder for the binary: %w", err)
 	}
 	path := filepath.Join(dir, name)
-	build := exec.Command("go", "build", "-o", path, "./cmd/"+name)
+	build := exec.Command("go", "build", "-ldflags=-X main.version=v0.0.0-e2e", "-o", path, "./cmd/"+name)
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
