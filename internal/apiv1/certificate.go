@@ -146,7 +146,7 @@ type CertificateQuery struct {
 // Identity is what certificates are for, with its newest certificate.
 type Identity struct {
 	Name           string    `json:"name" example:"spiffe://cluster.local/ns/shop/sa/web" doc:"SPIFFE ID, DNS name or address."`
-	Status         string    `json:"status" doc:"Now: ok, renewal-due (usually it had a newer certificate by now), lapsing (its client has stopped renewing), lapsed or gone (nothing runs that needs it)."`
+	Status         string    `json:"status" enum:"ok,renewal-due,lapsing,lapsed,gone" doc:"Now: ok, renewal-due (usually it had a newer certificate by now), lapsing (its client has stopped renewing), lapsed or gone (nothing runs that needs it)."`
 	TrustDomain    string    `json:"trustDomain,omitempty" example:"cluster.local"`
 	Namespace      string    `json:"namespace,omitempty" example:"shop"`
 	ServiceAccount string    `json:"serviceAccount,omitempty" example:"web"`
