@@ -156,6 +156,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	tasks.Add("cluster", a.own.Run)
 	tasks.Add("remote clusters", a.clusters.Run)
 	tasks.Add("issuer", a.issuer.Run)
+	if reporter, ok := a.issuer.(interface {
+		Report(ctx context.Context, running func() ([]string, error)) error
+	}); ok {
+		tasks.Add("report of what runs", func(ctx context.Context) error { return reporter.Report(ctx, a.own.Accounts) })
+	}
 	tasks.Add("serving certificate", a.serving.Run)
 	tasks.Add("publisher", a.publisher.Run)
 	delay := a.config.Settings.ShutdownDelay

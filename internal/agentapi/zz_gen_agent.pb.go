@@ -751,6 +751,114 @@ func (x *Result) GetMessage() string {
 	return ""
 }
 
+type ReportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the identities: one that the agent's profile allows.
+	TrustDomain string `protobuf:"bytes,1,opt,name=trust_domain,json=trustDomain,proto3" json:"trust_domain,omitempty"`
+	// Whether running has every ServiceAccount with a Pod that has not ended. Otherwise it has those that were not told of.
+	Complete bool `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
+	// NAMESPACE/SERVICE_ACCOUNT, 50,000 at most of both.
+	Running []string `protobuf:"bytes,3,rep,name=running,proto3" json:"running,omitempty"`
+	// Those that have lost their last Pod since what was told before.
+	Stopped       []string `protobuf:"bytes,4,rep,name=stopped,proto3" json:"stopped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRequest) Reset() {
+	*x = ReportRequest{}
+	mi := &file_agent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRequest) ProtoMessage() {}
+
+func (x *ReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
+func (*ReportRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReportRequest) GetTrustDomain() string {
+	if x != nil {
+		return x.TrustDomain
+	}
+	return ""
+}
+
+func (x *ReportRequest) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+func (x *ReportRequest) GetRunning() []string {
+	if x != nil {
+		return x.Running
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetStopped() []string {
+	if x != nil {
+		return x.Stopped
+	}
+	return nil
+}
+
+type ReportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportResponse) Reset() {
+	*x = ReportResponse{}
+	mi := &file_agent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportResponse) ProtoMessage() {}
+
+func (x *ReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
+func (*ReportResponse) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{13}
+}
+
 type BundleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The version that the agent has. While it is still the current one, the answer waits for up to wait_seconds.
@@ -767,7 +875,7 @@ type BundleRequest struct {
 
 func (x *BundleRequest) Reset() {
 	*x = BundleRequest{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +887,7 @@ func (x *BundleRequest) String() string {
 func (*BundleRequest) ProtoMessage() {}
 
 func (x *BundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +900,7 @@ func (x *BundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BundleRequest.ProtoReflect.Descriptor instead.
 func (*BundleRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BundleRequest) GetVersion() string {
@@ -834,7 +942,7 @@ type BundleResponse struct {
 
 func (x *BundleResponse) Reset() {
 	*x = BundleResponse{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +954,7 @@ func (x *BundleResponse) String() string {
 func (*BundleResponse) ProtoMessage() {}
 
 func (x *BundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +967,7 @@ func (x *BundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BundleResponse.ProtoReflect.Descriptor instead.
 func (*BundleResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BundleResponse) GetBundle() *TrustBundle {
@@ -892,7 +1000,7 @@ type RevocationLists struct {
 
 func (x *RevocationLists) Reset() {
 	*x = RevocationLists{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1012,7 @@ func (x *RevocationLists) String() string {
 func (*RevocationLists) ProtoMessage() {}
 
 func (x *RevocationLists) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1025,7 @@ func (x *RevocationLists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevocationLists.ProtoReflect.Descriptor instead.
 func (*RevocationLists) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevocationLists) GetCrls() [][]byte {
@@ -990,7 +1098,13 @@ const file_agent_proto_rawDesc = "" +
 	"\x06Result\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\x8c\x01\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\x82\x01\n" +
+	"\rReportRequest\x12!\n" +
+	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x1a\n" +
+	"\bcomplete\x18\x02 \x01(\bR\bcomplete\x12\x18\n" +
+	"\arunning\x18\x03 \x03(\tR\arunning\x12\x18\n" +
+	"\astopped\x18\x04 \x03(\tR\astopped\"\x10\n" +
+	"\x0eReportResponse\"\x8c\x01\n" +
 	"\rBundleRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12!\n" +
 	"\fwait_seconds\x18\x02 \x01(\x03R\vwaitSeconds\x12\x1b\n" +
@@ -1002,13 +1116,14 @@ const file_agent_proto_rawDesc = "" +
 	"\x0fRevocationLists\x12\x12\n" +
 	"\x04crls\x18\x01 \x03(\fR\x04crls\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
-	"\bwithheld\x18\x03 \x01(\tR\bwithheld2\x92\x03\n" +
+	"\bwithheld\x18\x03 \x01(\tR\bwithheld2\xe1\x03\n" +
 	"\x05Agent\x12V\n" +
 	"\tChallenge\x12#.certloom.agent.v1.ChallengeRequest\x1a$.certloom.agent.v1.ChallengeResponse\x12J\n" +
 	"\x05Enrol\x12\x1f.certloom.agent.v1.EnrolRequest\x1a .certloom.agent.v1.EnrolResponse\x12J\n" +
 	"\x05Renew\x12\x1f.certloom.agent.v1.RenewRequest\x1a .certloom.agent.v1.EnrolResponse\x12J\n" +
 	"\x05Issue\x12\x1f.certloom.agent.v1.IssueRequest\x1a .certloom.agent.v1.IssueResponse\x12M\n" +
-	"\x06Bundle\x12 .certloom.agent.v1.BundleRequest\x1a!.certloom.agent.v1.BundleResponseB0Z.github.com/certloom/certloom/internal/agentapib\x06proto3"
+	"\x06Bundle\x12 .certloom.agent.v1.BundleRequest\x1a!.certloom.agent.v1.BundleResponse\x12M\n" +
+	"\x06Report\x12 .certloom.agent.v1.ReportRequest\x1a!.certloom.agent.v1.ReportResponseB0Z.github.com/certloom/certloom/internal/agentapib\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -1022,7 +1137,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_agent_proto_goTypes = []any{
 	(*ChallengeRequest)(nil),  // 0: certloom.agent.v1.ChallengeRequest
 	(*ChallengeResponse)(nil), // 1: certloom.agent.v1.ChallengeResponse
@@ -1036,9 +1151,11 @@ var file_agent_proto_goTypes = []any{
 	(*Caller)(nil),            // 9: certloom.agent.v1.Caller
 	(*IssueResponse)(nil),     // 10: certloom.agent.v1.IssueResponse
 	(*Result)(nil),            // 11: certloom.agent.v1.Result
-	(*BundleRequest)(nil),     // 12: certloom.agent.v1.BundleRequest
-	(*BundleResponse)(nil),    // 13: certloom.agent.v1.BundleResponse
-	(*RevocationLists)(nil),   // 14: certloom.agent.v1.RevocationLists
+	(*ReportRequest)(nil),     // 12: certloom.agent.v1.ReportRequest
+	(*ReportResponse)(nil),    // 13: certloom.agent.v1.ReportResponse
+	(*BundleRequest)(nil),     // 14: certloom.agent.v1.BundleRequest
+	(*BundleResponse)(nil),    // 15: certloom.agent.v1.BundleResponse
+	(*RevocationLists)(nil),   // 16: certloom.agent.v1.RevocationLists
 }
 var file_agent_proto_depIdxs = []int32{
 	5,  // 0: certloom.agent.v1.EnrolResponse.bundle:type_name -> certloom.agent.v1.TrustBundle
@@ -1047,19 +1164,21 @@ var file_agent_proto_depIdxs = []int32{
 	9,  // 3: certloom.agent.v1.Item.caller:type_name -> certloom.agent.v1.Caller
 	11, // 4: certloom.agent.v1.IssueResponse.results:type_name -> certloom.agent.v1.Result
 	5,  // 5: certloom.agent.v1.BundleResponse.bundle:type_name -> certloom.agent.v1.TrustBundle
-	14, // 6: certloom.agent.v1.BundleResponse.crls:type_name -> certloom.agent.v1.RevocationLists
+	16, // 6: certloom.agent.v1.BundleResponse.crls:type_name -> certloom.agent.v1.RevocationLists
 	0,  // 7: certloom.agent.v1.Agent.Challenge:input_type -> certloom.agent.v1.ChallengeRequest
 	2,  // 8: certloom.agent.v1.Agent.Enrol:input_type -> certloom.agent.v1.EnrolRequest
 	3,  // 9: certloom.agent.v1.Agent.Renew:input_type -> certloom.agent.v1.RenewRequest
 	7,  // 10: certloom.agent.v1.Agent.Issue:input_type -> certloom.agent.v1.IssueRequest
-	12, // 11: certloom.agent.v1.Agent.Bundle:input_type -> certloom.agent.v1.BundleRequest
-	1,  // 12: certloom.agent.v1.Agent.Challenge:output_type -> certloom.agent.v1.ChallengeResponse
-	4,  // 13: certloom.agent.v1.Agent.Enrol:output_type -> certloom.agent.v1.EnrolResponse
-	4,  // 14: certloom.agent.v1.Agent.Renew:output_type -> certloom.agent.v1.EnrolResponse
-	10, // 15: certloom.agent.v1.Agent.Issue:output_type -> certloom.agent.v1.IssueResponse
-	13, // 16: certloom.agent.v1.Agent.Bundle:output_type -> certloom.agent.v1.BundleResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
+	14, // 11: certloom.agent.v1.Agent.Bundle:input_type -> certloom.agent.v1.BundleRequest
+	12, // 12: certloom.agent.v1.Agent.Report:input_type -> certloom.agent.v1.ReportRequest
+	1,  // 13: certloom.agent.v1.Agent.Challenge:output_type -> certloom.agent.v1.ChallengeResponse
+	4,  // 14: certloom.agent.v1.Agent.Enrol:output_type -> certloom.agent.v1.EnrolResponse
+	4,  // 15: certloom.agent.v1.Agent.Renew:output_type -> certloom.agent.v1.EnrolResponse
+	10, // 16: certloom.agent.v1.Agent.Issue:output_type -> certloom.agent.v1.IssueResponse
+	15, // 17: certloom.agent.v1.Agent.Bundle:output_type -> certloom.agent.v1.BundleResponse
+	13, // 18: certloom.agent.v1.Agent.Report:output_type -> certloom.agent.v1.ReportResponse
+	13, // [13:19] is the sub-list for method output_type
+	7,  // [7:13] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
 	7,  // [7:7] is the sub-list for extension extendee
 	0,  // [0:7] is the sub-list for field type_name
@@ -1076,7 +1195,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	Agent_Renew_FullMethodName     = "/certloom.agent.v1.Agent/Renew"
 	Agent_Issue_FullMethodName     = "/certloom.agent.v1.Agent/Issue"
 	Agent_Bundle_FullMethodName    = "/certloom.agent.v1.Agent/Bundle"
+	Agent_Report_FullMethodName    = "/certloom.agent.v1.Agent/Report"
 )
 
 // AgentClient is the client API for Agent service.
@@ -51,6 +52,9 @@ type AgentClient interface {
 	Issue(ctx context.Context, in *IssueRequest, opts ...grpc.CallOption) (*IssueResponse, error)
 	// Bundle returns the roots that clients of the agent's certificates must trust now, and the CRLs of the CAs below them.
 	Bundle(ctx context.Context, in *BundleRequest, opts ...grpc.CallOption) (*BundleResponse, error)
+	// Report tells which ServiceAccounts have Pods in the agent's cluster, so that nobody is alarmed when an identity lapses
+	// that nothing needs any more. UNIMPLEMENTED means that the server takes no reports.
+	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error)
 }
 
 type agentClient struct {
@@ -111,6 +115,16 @@ func (c *agentClient) Bundle(ctx context.Context, in *BundleRequest, opts ...grp
 	return out, nil
 }
 
+func (c *agentClient) Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportResponse)
+	err := c.cc.Invoke(ctx, Agent_Report_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServer is the server API for Agent service.
 // All implementations must embed UnimplementedAgentServer
 // for forward compatibility.
@@ -134,6 +148,9 @@ type AgentServer interface {
 	Issue(context.Context, *IssueRequest) (*IssueResponse, error)
 	// Bundle returns the roots that clients of the agent's certificates must trust now, and the CRLs of the CAs below them.
 	Bundle(context.Context, *BundleRequest) (*BundleResponse, error)
+	// Report tells which ServiceAccounts have Pods in the agent's cluster, so that nobody is alarmed when an identity lapses
+	// that nothing needs any more. UNIMPLEMENTED means that the server takes no reports.
+	Report(context.Context, *ReportRequest) (*ReportResponse, error)
 	mustEmbedUnimplementedAgentServer()
 }
 
@@ -158,6 +175,9 @@ func (UnimplementedAgentServer) Issue(context.Context, *IssueRequest) (*IssueRes
 }
 func (UnimplementedAgentServer) Bundle(context.Context, *BundleRequest) (*BundleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Bundle not implemented")
+}
+func (UnimplementedAgentServer) Report(context.Context, *ReportRequest) (*ReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Report not implemented")
 }
 func (UnimplementedAgentServer) mustEmbedUnimplementedAgentServer() {}
 func (UnimplementedAgentServer) testEmbeddedByValue()               {}
@@ -270,6 +290,24 @@ func _Agent_Bundle_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_Report_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).Report(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_Report_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).Report(ctx, req.(*ReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Agent_ServiceDesc is the grpc.ServiceDesc for Agent service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -296,6 +334,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Bundle",
 			Handler:    _Agent_Bundle_Handler,
+		},
+		{
+			MethodName: "Report",
+			Handler:    _Agent_Report_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -30,6 +30,7 @@ const (
 	methodRenew     = "Renew"
 	methodIssue     = "Issue"
 	methodBundle    = "Bundle"
+	methodReport    = "Report"
 )
 
 // call is one call under way.
@@ -91,6 +92,16 @@ func (s *Server) Bundle(ctx context.Context, in *agentapi.BundleRequest) (*agent
 			return nil, err
 		}
 		return s.bundle(ctx, c, in)
+	})
+}
+
+// Report implements agentapi.AgentServer.
+func (s *Server) Report(ctx context.Context, in *agentapi.ReportRequest) (*agentapi.ReportResponse, error) {
+	return answer(ctx, s, methodReport, s.config.Timeout, func(ctx context.Context, c *call) (*agentapi.ReportResponse, error) {
+		if err := s.authenticate(ctx, c); err != nil {
+			return nil, err
+		}
+		return &agentapi.ReportResponse{}, s.report(ctx, c, in)
 	})
 }
 

@@ -38,6 +38,11 @@ type Store interface {
 	// Certificate returns a certificate by its serial, or NotFound.
 	Certificate(ctx context.Context, serial pki.Serial) (*pki.Certificate, error)
 	TouchCredential(ctx context.Context, id pki.CredentialID, at time.Time) error
+	// Retire and Restore mark identities of a cluster as gone, and take the mark away.
+	Retire(ctx context.Context, cluster string, names []string, at time.Time, event func(name string) audit.Event) ([]string, error)
+	Restore(ctx context.Context, cluster string, names []string, event func(name string) audit.Event) ([]string, error)
+	// Overdue returns identities of a cluster that should have been renewed, or are gone, by name.
+	Overdue(ctx context.Context, cluster, trustDomain string, now time.Time, behind string, limit int) ([]pki.Identity, error)
 	// RecordEvent stores a refusal.
 	RecordEvent(ctx context.Context, ev audit.Event) error
 }

@@ -35,8 +35,8 @@ type Inventory interface {
 	Certificates(ctx context.Context, filter pki.CertificateFilter, now time.Time) ([]pki.Certificate, error)
 	VisibleIdentity(ctx context.Context, name string, sees []string) (*pki.Identity, error)
 	RolledUp(ctx context.Context, identity string) (*pki.RollUp, error)
-	Retire(ctx context.Context, names []string, at time.Time, event func(name string) audit.Event) ([]string, error)
-	Restore(ctx context.Context, names []string, event func(name string) audit.Event) ([]string, error)
+	Retire(ctx context.Context, cluster string, names []string, at time.Time, event func(name string) audit.Event) ([]string, error)
+	Restore(ctx context.Context, cluster string, names []string, event func(name string) audit.Event) ([]string, error)
 	Identities(ctx context.Context, filter pki.IdentityFilter, now time.Time) ([]pki.Identity, error)
 }
 

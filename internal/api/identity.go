@@ -156,9 +156,9 @@ func (s *Server) markIdentities(ctx context.Context, in *apiv1.IdentityNames, ac
 	var marked []string
 	var err error
 	if action == audit.IdentityRetire {
-		marked, err = s.config.Store.Retire(ctx, in.Names, s.config.Now(), event)
+		marked, err = s.config.Store.Retire(ctx, "", in.Names, s.config.Now(), event)
 	} else {
-		marked, err = s.config.Store.Restore(ctx, in.Names, event)
+		marked, err = s.config.Store.Restore(ctx, "", in.Names, event)
 	}
 	if err != nil {
 		return nil, err

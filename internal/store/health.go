@@ -11,22 +11,22 @@ import (
 
 // Retire marks identities as gone, in one transaction with an event for each: nothing runs that needs them, and nobody is
 // told when they lapse. A new certificate ends that. It returns those that were marked; what is gone already, or is not
-// there, is passed over.
-func (s *Store) Retire(ctx context.Context, names []string, at time.Time, event func(name string) audit.Event) ([]string, error) {
-	return s.mark(ctx, "retire identities", names, `UPDATE identity SET gone_at = $1 WHERE name = $2 AND gone_at = 0`, seconds(at), event)
+// there, is passed over, and with a cluster, what was last seen in another one.
+func (s *Store) Retire(ctx context.Context, cluster string, names []string, at time.Time, event func(name string) audit.Event) ([]string, error) {
+	return s.mark(ctx, "retire identities", cluster, names, `UPDATE identity SET gone_at = $1 WHERE name = $2 AND gone_at = 0 AND ($3 = '' OR cluster = $3)`, seconds(at), event)
 }
 
 // Restore takes the mark away.
-func (s *Store) Restore(ctx context.Context, names []string, event func(name string) audit.Event) ([]string, error) {
-	return s.mark(ctx, "restore identities", names, `UPDATE identity SET gone_at = $1 WHERE name = $2 AND gone_at > 0`, 0, event)
+func (s *Store) Restore(ctx context.Context, cluster string, names []string, event func(name string) audit.Event) ([]string, error) {
+	return s.mark(ctx, "restore identities", cluster, names, `UPDATE identity SET gone_at = $1 WHERE name = $2 AND gone_at > 0 AND ($3 = '' OR cluster = $3)`, 0, event)
 }
 
-func (s *Store) mark(ctx context.Context, what string, names []string, change string, at int64, event func(string) audit.Event) ([]string, error) {
+func (s *Store) mark(ctx context.Context, what, cluster string, names []string, change string, at int64, event func(string) audit.Event) ([]string, error) {
 	var marked []string
 	err := s.write(ctx, what, func(ctx context.Context, t *tx) error {
 		marked = nil
 		for _, name := range names {
-			n, err := t.change(ctx, change, at, name)
+			n, err := t.change(ctx, change, at, name, cluster)
 			if err != nil {
 				return fmt.Errorf("update %.100q: %w", name, err)
 			}

@@ -120,6 +120,14 @@ func (c *Cluster) Verify(ctx context.Context, raw string) (token.Subject, error)
 	return c.tokens.Verify(ctx, raw)
 }
 
+// Accounts returns the ServiceAccounts that have Pods, once all Pods are known; see kube.Watch.
+func (c *Cluster) Accounts() ([]string, error) {
+	if err := c.watch.Synced(); err != nil {
+		return nil, err
+	}
+	return c.watch.Accounts(), nil
+}
+
 // Pod returns a Pod; see kube.Watch.
 func (c *Cluster) Pod(ctx context.Context, namespace, name, uid string) (kube.Pod, error) {
 	return c.watch.Pod(ctx, namespace, name, uid)

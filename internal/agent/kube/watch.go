@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -119,6 +121,18 @@ func (w *Watch) Synced() error {
 	default:
 		return nil
 	}
+}
+
+// Accounts returns the ServiceAccounts that Pods run as which have not ended, as NAMESPACE/NAME, sorted. It is what the informer
+// knows: see Synced.
+func (w *Watch) Accounts() []string {
+	running := map[string]bool{}
+	for _, object := range w.pods.GetStore().List() {
+		if pod, ok := object.(*corev1.Pod); ok && !podOf(pod).Finished {
+			running[pod.Namespace+"/"+pod.Spec.ServiceAccountName] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(running))
 }
 
 // ServiceAccount returns the ServiceAccount of that name. When the one that the informer knows does not have the wanted

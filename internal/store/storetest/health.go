@@ -49,12 +49,15 @@ func testHealth(t *testing.T, s *store.Store) {
 	status(map[string]pki.IdentityStatus{early: pki.IdentityRenewalDue, late: pki.IdentityOK, first: pki.IdentityLapsing})
 
 	event := func(string) audit.Event { return Event(audit.IdentityRetire) }
-	marked, err := s.Retire(t.Context(), []string{first, early, "unknown"}, now, event)
+	marked, err := s.Retire(t.Context(), "", []string{first, early, "unknown"}, now, event)
 	check(t, err)
 	equal(t, "retired", []string{first, early}, marked)
-	marked, err = s.Retire(t.Context(), []string{first}, now, event)
+	marked, err = s.Retire(t.Context(), "", []string{first}, now, event)
 	check(t, err)
 	equal(t, "retired again", 0, len(marked))
+	marked, err = s.Retire(t.Context(), "west", []string{late}, now, event)
+	check(t, err)
+	equal(t, "retired by another cluster", 0, len(marked))
 	equal(t, "events", 2, countEvents(t, s, audit.IdentityRetire))
 	status(map[string]pki.IdentityStatus{early: pki.IdentityGone, late: pki.IdentityOK, first: pki.IdentityGone})
 	figures, err := s.IdentityFigures(t.Context(), nil, now)
@@ -77,7 +80,7 @@ func testHealth(t *testing.T, s *store.Store) {
 		}
 	}
 	equal(t, "overdue", []string{early, first}, overdue())
-	marked, err = s.Restore(t.Context(), []string{early, late}, func(string) audit.Event { return Event(audit.IdentityRestore) })
+	marked, err = s.Restore(t.Context(), "east", []string{early, late}, func(string) audit.Event { return Event(audit.IdentityRestore) })
 	check(t, err)
 	equal(t, "restored", []string{early}, marked)
 	issue(first, 0)
