@@ -9,8 +9,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/url"
@@ -20,11 +23,14 @@ import (
 	"testing"
 	"time"
 
+	cmacme "github.com/cert-manager/cert-manager/pkg/apis/acme/v1"
 	cmapi "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/certloom/certloom/internal/acmeclient"
+	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/test/e2e/browser"
 	"github.com/certloom/certloom/test/e2e/testbed"
 )
@@ -125,6 +131,12 @@ func makeCredential(t *testing.T, tab *browser.Tab, server *testbed.Certloom) te
 			t.Errorf("the page does not have %q", piece)
 		}
 	}
+	copied := browser.Evaluate[string](tab, `[...document.querySelectorAll('[data-copy]')].find(b => b.textContent.includes('Copy all'))?.dataset.copy ?? ''`)
+	for _, piece := range []string{shown.DirectoryURL, shown.KeyID, shown.HMACKey} {
+		if !strings.Contains(copied, piece) {
+			t.Errorf("Copy all copies\n%s\nwithout %q", copied, piece)
+		}
+	}
 	tab.Open("/policies/credentials")
 	if text := tab.Text("main"); !strings.Contains(text, "first-cluster") || strings.Contains(text, shown.HMACKey) {
 		t.Errorf("the list does not have the credential, or has its key:\n%s", text)
@@ -189,24 +201,108 @@ func (g *guided) downloadPackage(t *testing.T, tab *browser.Tab, server *testbed
 			t.Errorf("the package has no %s", name)
 		}
 	}
-	all := bytes.Join(slices.Collect(maps.Values(g.files)), nil)
-	for name, piece := range map[string]string{"directory": server.URL + "/acme/directory", "root": rootLine(g.root)} {
-		if !bytes.Contains(all, []byte(piece)) {
-			t.Errorf("the package does not have the %s %q", name, piece)
+	g.checkPackage(t, server)
+}
+
+// checkPackage reads the package's manifests as a cluster does: the issuer asks this server with the credential that was made
+// for it, and the root is the one that was downloaded.
+func (g *guided) checkPackage(t *testing.T, server *testbed.Certloom) {
+	t.Helper()
+	var credentials []apiv1.Credential
+	if err := json.Unmarshal(server.CLI(t.Context(), t, "credential", "list", "--profile", "guide", "-o", "json"), &credentials); err != nil {
+		t.Fatal(err)
+	}
+	made := slices.IndexFunc(credentials, func(c apiv1.Credential) bool { return c.Name == "prod-eu" })
+	if made < 0 {
+		t.Fatalf("no credential was made for the connector: %+v", credentials)
+	}
+	var acme *cmacme.ACMEIssuer
+	roots := 0
+	for _, o := range g.objects(t) {
+		switch o.Kind {
+		case "Issuer":
+			acme = o.Spec.ACME
+		case "Secret":
+			for key, value := range o.Data {
+				content, err := base64.StdEncoding.DecodeString(value)
+				if err != nil {
+					t.Errorf("%s: %v", key, err)
+				}
+				o.StringData[key] = string(content)
+			}
+			for key, value := range o.StringData {
+				roots += g.countRoot(t, key, value)
+			}
 		}
+	}
+	if acme == nil || acme.ExternalAccountBinding == nil {
+		t.Fatal("the package has no Issuer with a credential")
+	}
+	if acme.Server != server.URL+"/acme/directory" || acme.ExternalAccountBinding.KeyID != credentials[made].KeyID {
+		t.Errorf("the Issuer asks %s as %s; it should be %s", acme.Server, acme.ExternalAccountBinding.KeyID, credentials[made].KeyID)
+	}
+	if roots == 0 {
+		t.Error("no Secret of the package has the root")
 	}
 }
 
-// rootLine is the first line of a root's base64, by which it is known wherever it is.
-func rootLine(root []byte) string { return strings.Split(string(root), "\n")[1] }
+// object is what is looked at of an object of a manifest.
+type object struct {
+	Kind       string            `json:"kind"`
+	Spec       cmapi.IssuerSpec  `json:"spec"`
+	Data       map[string]string `json:"data"`
+	StringData map[string]string `json:"stringData"`
+}
+
+// objects reads all manifests.
+func (g *guided) objects(t *testing.T) []object {
+	t.Helper()
+	var found []object
+	for _, name := range g.manifests() {
+		decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(g.files[name]), 4096)
+		for {
+			o := object{StringData: make(map[string]string)}
+			err := decoder.Decode(&o)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
+// manifests are the files that are applied, in their order.
+func (g *guided) manifests() []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(g.files)) {
+		if name[0] >= '0' && name[0] <= '9' && strings.HasSuffix(name, ".yaml") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// countRoot is 1 for a certificate, which must be the root that was downloaded, and 0 for everything else.
+func (g *guided) countRoot(t *testing.T, where, value string) int {
+	t.Helper()
+	if !strings.Contains(value, "BEGIN CERTIFICATE") {
+		return 0
+	}
+	if strings.TrimSpace(value) != strings.TrimSpace(string(g.root)) {
+		t.Errorf("%s has another certificate than the root that was downloaded:\n%s", where, value)
+	}
+	return 1
+}
 
 // applied applies the package's manifests as they are, and asks as istio-csr does for the first workload.
 func applied(t *testing.T, cluster *testbed.Cluster, g *guided) {
 	t.Helper()
-	for _, name := range slices.Sorted(maps.Keys(g.files)) {
-		if name[0] >= '0' && name[0] <= '9' && strings.HasSuffix(name, ".yaml") {
-			cluster.KubectlInput(t.Context(), t, string(g.files[name]), "apply", "--filename", "-")
-		}
+	for _, name := range g.manifests() {
+		cluster.KubectlInput(t.Context(), t, string(g.files[name]), "apply", "--filename", "-")
 	}
 	id, err := url.Parse(firstIdentity)
 	if err != nil {
