@@ -30,13 +30,8 @@ func (s *Server) presented(ctx context.Context, caller *agentapi.Caller, r *csr.
 	if len(raw) == 0 && len(fingerprint) == 0 {
 		return "", nil
 	}
-	switch {
-	case len(raw) == 0 || len(raw) > pki.SerialLen || raw[0] == 0 || len(fingerprint) != sha256.Size:
-		return "", fault.New(fault.Malformed, "caller's certificate has a serial of %d bytes and a fingerprint of %d, not 1 to %d without leading zeros and %d",
-			len(raw), len(fingerprint), pki.SerialLen, sha256.Size)
-	case caller.GetImpersonatedBy() != "":
-		return "", fault.New(fault.Malformed, "caller is known by a certificate and impersonated by %.300q; only a token can tell who impersonates",
-			caller.GetImpersonatedBy())
+	if err := wellShown(caller); err != nil {
+		return "", err
 	}
 	serial := pki.Serial(fmt.Sprintf("%x", raw))
 	row, err := s.config.Store.Certificate(ctx, serial)
@@ -58,6 +53,20 @@ func (s *Server) presented(ctx context.Context, caller *agentapi.Caller, r *csr.
 		return serial, err
 	}
 	return serial, s.ancestors(ctx, row, now)
+}
+
+// wellShown refuses what cannot be told of a certificate.
+func wellShown(caller *agentapi.Caller) error {
+	raw, fingerprint := caller.GetCertificateSerial(), caller.GetCertificateFingerprint()
+	switch {
+	case len(raw) == 0 || len(raw) > pki.SerialLen || raw[0] == 0 || len(fingerprint) != sha256.Size:
+		return fault.New(fault.Malformed, "caller's certificate has a serial of %d bytes and a fingerprint of %d, not 1 to %d without leading zeros and %d",
+			len(raw), len(fingerprint), pki.SerialLen, sha256.Size)
+	case caller.GetImpersonatedBy() != "":
+		return fault.New(fault.Malformed, "caller is known by a certificate and impersonated by %.300q; only a token can tell who impersonates",
+			caller.GetImpersonatedBy())
+	}
+	return nil
 }
 
 // deniedPod refuses what a Pod got that is on the deny list by now: with a certificate instead of its token it does not

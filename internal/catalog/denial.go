@@ -226,14 +226,7 @@ func checkDenial(request *NewDenial, now time.Time) error {
 	case request.Identity != "":
 		checkDenied(request.Identity, add)
 	default:
-		for _, part := range []struct{ field, value string }{{"/namespace", request.Namespace}, {"/pod", request.Pod}} {
-			if !kubernetesName.MatchString(part.value) {
-				add(part.field, "%s %.100q is not a name of Kubernetes", part.field[1:], part.value)
-			}
-		}
-		if len(request.Cluster) > 63 || strings.ContainsFunc(request.Cluster, unprintable) {
-			add("/cluster", "cluster %.100q is longer than 63 characters, or has spaces or control characters", request.Cluster)
-		}
+		checkDeniedPod(request, add)
 	}
 	if len(request.Note) > maxNote || strings.ContainsFunc(request.Note, unicode.IsControl) {
 		add("/note", "the note is longer than %d characters, or has control characters", maxNote)
@@ -242,6 +235,17 @@ func checkDenial(request *NewDenial, now time.Time) error {
 		add("/until", "time %s is not in the future; it is %s now", request.Until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))
 	}
 	return errors.Join(errs...)
+}
+
+func checkDeniedPod(request *NewDenial, add func(field, format string, args ...any)) {
+	for _, part := range []struct{ field, value string }{{"/namespace", request.Namespace}, {"/pod", request.Pod}} {
+		if !kubernetesName.MatchString(part.value) {
+			add(part.field, "%s %.100q is not a name of Kubernetes", part.field[1:], part.value)
+		}
+	}
+	if len(request.Cluster) > 63 || strings.ContainsFunc(request.Cluster, unprintable) {
+		add("/cluster", "cluster %.100q is longer than 63 characters, or has spaces or control characters", request.Cluster)
+	}
 }
 
 func unprintable(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }

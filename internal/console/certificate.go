@@ -77,15 +77,7 @@ func (c *Console) certificate(v *visit) error {
 	}
 	view := certificateView{certificateRow: v.certificateRow(certificate), PEM: certificate.PEM, RevokedAt: v.stamp(certificate.RevokedAt), Reason: certificate.RevocationReason}
 	view.Download, view.ChainFile = view.Path+"/pem", view.Path+"/pem?chain=true"
-	view.Held = certificate.Status == "held"
-	if v.may(auth.Operate) && v.now.Before(certificate.NotAfter) {
-		switch {
-		case view.Held:
-			view.Revoke, view.Release = view.Path+"/revoke", view.Path+"/release"
-		case certificate.RevokedAt.IsZero():
-			view.Revoke, view.Hold = view.Path+"/revoke", view.Path+"/hold"
-		}
-	}
+	view.offer(v, certificate)
 	if v.may(auth.Read) && v.console.serves("/audit") {
 		view.Events = "/audit?" + url.Values{"target": {certificate.Serial}}.Encode()
 	}
@@ -127,6 +119,20 @@ func (c *Console) certificate(v *visit) error {
 		return err
 	}
 	return v.render("certificate", view)
+}
+
+// offer says what the visitor may do with the certificate.
+func (view *certificateView) offer(v *visit, certificate *apiv1.Certificate) {
+	view.Held = certificate.Status == "held"
+	if !v.may(auth.Operate) || !v.now.Before(certificate.NotAfter) {
+		return
+	}
+	switch {
+	case view.Held:
+		view.Revoke, view.Release = view.Path+"/revoke", view.Path+"/release"
+	case certificate.RevokedAt.IsZero():
+		view.Revoke, view.Hold = view.Path+"/revoke", view.Path+"/hold"
+	}
 }
 
 // askedFor is who asked for a certificate, as far as is known.

@@ -201,21 +201,7 @@ func (c *Console) identity(v *visit) error {
 	if v.may(auth.Operate) {
 		view.Retire = "/inventory/identity/retire"
 	}
-	line := chart.Timeline{
-		Label: chart.Label{ID: "history", Title: v.text("inventory.history"), Description: v.text("inventory.history.help", number(int64(len(list.Items))))},
-		Now:   v.now, NowText: v.text("inventory.now"), Empty: v.text("inventory.none"),
-	}
-	for n := range list.Items {
-		certificate := &list.Items[n]
-		row := v.certificateRow(certificate)
-		view.Rows = append(view.Rows, row)
-		line.Spans = append(line.Spans, chart.Span{
-			Name: row.Issued.Text, Note: row.Serial, From: certificate.NotBefore, To: certificate.NotAfter, Stopped: certificate.RevokedAt,
-			Mark: certificate.RenewAt, Tone: toneOf(certificate.Status), Href: row.Path,
-		})
-	}
-	slices.Reverse(line.Spans)
-	view.Timeline = line.Draw()
+	view.history(v, list.Items)
 	renewal := ""
 	if i.Status == "ok" {
 		expected := v.stamp(i.RenewAt)
@@ -243,6 +229,25 @@ func (c *Console) identity(v *visit) error {
 		}
 	}
 	return v.render("identity", view)
+}
+
+// history draws the lifetimes of certificates, newest first.
+func (view *identityView) history(v *visit, certificates []apiv1.Certificate) {
+	line := chart.Timeline{
+		Label: chart.Label{ID: "history", Title: v.text("inventory.history"), Description: v.text("inventory.history.help", number(int64(len(certificates))))},
+		Now:   v.now, NowText: v.text("inventory.now"), Empty: v.text("inventory.none"),
+	}
+	for n := range certificates {
+		certificate := &certificates[n]
+		row := v.certificateRow(certificate)
+		view.Rows = append(view.Rows, row)
+		line.Spans = append(line.Spans, chart.Span{
+			Name: row.Issued.Text, Note: row.Serial, From: certificate.NotBefore, To: certificate.NotAfter, Stopped: certificate.RevokedAt,
+			Mark: certificate.RenewAt, Tone: toneOf(certificate.Status), Href: row.Path,
+		})
+	}
+	slices.Reverse(line.Spans)
+	view.Timeline = line.Draw()
 }
 
 // retireIdentity marks an identity as gone, or takes the mark away.

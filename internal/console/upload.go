@@ -27,7 +27,7 @@ func readForm(r *http.Request) error {
 	if err := r.ParseMultipartForm(maxForm); err != nil { // all of it fits into memory
 		return fmt.Errorf("read the form: %w", err)
 	}
-	return takeFiles(r.MultipartForm, r.PostForm) //nolint:forbidigo // fields of the form, not the function
+	return takeFiles(r.MultipartForm, r.PostForm)
 }
 
 // takeFiles puts files into fields.

@@ -93,11 +93,10 @@ func (r *rater) key(c *x509.Certificate) {
 
 func (r *rater) signature(c *x509.Certificate) {
 	selfSigned := bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
-	switch c.SignatureAlgorithm {
-	case x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1:
-		if !c.IsCA || !bytes.Equal(c.RawIssuer, c.RawSubject) { // nobody relies on the signature of a root
-			r.add(pki.WeakSignature, pki.NotSecure, "signature %s can be forged", c.SignatureAlgorithm)
-		}
+	weak := []x509.SignatureAlgorithm{x509.MD2WithRSA, x509.MD5WithRSA, x509.SHA1WithRSA, x509.DSAWithSHA1, x509.ECDSAWithSHA1}
+	// Nobody relies on the signature of a root.
+	if root := c.IsCA && bytes.Equal(c.RawIssuer, c.RawSubject); !root && slices.Contains(weak, c.SignatureAlgorithm) {
+		r.add(pki.WeakSignature, pki.NotSecure, "signature %s can be forged", c.SignatureAlgorithm)
 	}
 	if selfSigned && !c.IsCA {
 		r.add(pki.SelfSigned, pki.AtRisk, "certificate is signed with its own key, so that no CA vouches for it")
