@@ -103,6 +103,9 @@ type Store interface {
 	ConnectorReader
 	ConnectorWriter
 	Imports
+	AlertRules
+	Channels
+	Deliveries
 }
 
 // Config is what a Server needs.
@@ -119,6 +122,7 @@ type Config struct {
 	Authority Authority                      // required
 	Issuer    Issuer                         // required
 	Revoker   Revoker                        // required
+	Notifier  Notifier                       // required
 	Ready     func(context.Context) []string // why the server is not ready, for the status; nil: the catalog's health alone
 	Vault     Vault                          // required; of answers that are kept to be repeated
 	Now       func() time.Time               // required
@@ -153,6 +157,8 @@ func New(config Config) (*Server, error) {
 		return nil, errors.New("api: Catalog, Auth and Store are required")
 	case config.Authority == nil || config.Issuer == nil || config.Revoker == nil || config.Figures == nil:
 		return nil, errors.New("api: Authority, Issuer, Revoker and Figures are required")
+	case config.Notifier == nil:
+		return nil, errors.New("api: Notifier is required")
 	case config.Vault == nil || config.Now == nil || config.Random == nil:
 		return nil, errors.New("api: Vault, Now and Random are required")
 	case !strings.HasPrefix(config.BaseURL, "https://"):
@@ -190,6 +196,8 @@ func (s *Server) routes() {
 	s.identityRoutes()
 	s.viewRoutes()
 	s.importedRoutes()
+	s.alertRoutes()
+	s.channelRoutes()
 	s.tokenRoutes()
 	s.userRoutes()
 	s.factorRoutes()

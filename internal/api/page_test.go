@@ -80,6 +80,7 @@ func TestEveryListHasPages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	alerts(t, w)
 	paths := lists(t, w)
 	if len(paths) < 12 {
 		t.Fatalf("lists %v: there should be more", paths)

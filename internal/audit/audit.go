@@ -74,7 +74,15 @@ const (
 	IdentityRestore      Action = "identity.restore"
 	InventoryRollUp      Action = "inventory.roll-up" // records of expired certificates were deleted
 	InventoryForget      Action = "inventory.forget"  // identities that lapsed long ago were deleted
-	AgentRefuse          Action = "agent.refuse"      // an agent that was not enrolled, or may not ask any more
+	AlertRuleCreate      Action = "alert.create-rule"
+	AlertRuleUpdate      Action = "alert.update-rule"
+	AlertRuleDelete      Action = "alert.delete-rule"
+	ChannelCreate        Action = "channel.create"
+	ChannelUpdate        Action = "channel.update"
+	ChannelDelete        Action = "channel.delete"
+	ChannelTest          Action = "channel.test"
+	DeliveryRetry        Action = "delivery.retry"
+	AgentRefuse          Action = "agent.refuse" // an agent that was not enrolled, or may not ask any more
 )
 
 // ActorKind tells people from machines.

@@ -67,6 +67,7 @@ folder where it is started, or by what "certloom login" has saved.`,
 	root.AddCommand(
 		a.caCommand(), a.templateCommand(), a.profileCommand(), a.credentialCommand(), a.connectorCommand(), a.certificateCommand(), a.identityCommand(), a.importedCommand(), a.viewCommand(), a.clusterCommand(),
 		a.tokenCommand(), a.userCommand(), a.sessionCommand(), a.auditCommand(), a.statisticsCommand(), a.loginCommand(), a.whoamiCommand(), a.doctorCommand(),
+		a.alertCommand(), a.channelCommand(), a.deliveryCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	return root

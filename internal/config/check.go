@@ -67,6 +67,7 @@ func (c *Config) Check() error {
 		f.add("lifecycle.lapsingShare", "%d is not within %d and %d percent", share, minLapsing, maxLapsing)
 	}
 	f.retention(c)
+	f.alerts(c.Alerts)
 	f.oneOf("signIn.secondFactor", c.SignIn.SecondFactor, FactorOptional, FactorRequired)
 	f.between("signIn.sessionLifetime", c.SignIn.SessionLifetime, minSession, maxSession)
 	f.between("signIn.sessionIdle", c.SignIn.SessionIdle, minIdle, max(minIdle, time.Duration(c.SignIn.SessionLifetime)))
@@ -89,6 +90,16 @@ func (f *findings) retention(c *Config) {
 	}
 	if c.Retention.Identities < c.Retention.Certificates {
 		f.add("retention.identities", "%s is shorter than retention.certificates, which is %s", c.Retention.Identities, c.Retention.Certificates)
+	}
+}
+
+// alerts checks the settings of alerts.
+func (f *findings) alerts(a Alerts) {
+	f.between("alerts.interval", a.Interval, time.Second, 24*time.Hour)
+	for _, network := range a.AllowedNetworks {
+		if p, err := netip.ParsePrefix(network); err != nil || p != p.Masked() {
+			f.add("alerts.allowedNetworks", "%q is not an address range such as 10.20.0.0/16, with zeros behind its length", network)
+		}
 	}
 }
 

@@ -35,6 +35,8 @@ type Config struct {
 	Lifecycle Lifecycle `yaml:"lifecycle"`
 	// Retention says how long records of what has expired are kept.
 	Retention Retention `yaml:"retention"`
+	// Alerts has the settings of alerts. Rules and channels are made in the console, by the API or the CLI.
+	Alerts Alerts `yaml:"alerts"`
 	// SignIn says how people get into the console.
 	SignIn SignIn `yaml:"signIn"`
 	// Log has the settings of the log, which goes to standard error.
@@ -198,6 +200,15 @@ type GroupRole struct {
 	Sees []string `yaml:"sees"`
 }
 
+// Alerts has the settings of alerts.
+type Alerts struct {
+	// Interval is how often rules are evaluated, at least a second.
+	Interval Duration `yaml:"interval"`
+	// AllowedNetworks are address ranges that every channel may connect to, such as `10.20.0.0/16`. Public addresses are
+	// always allowed; private ones otherwise for channels that say so.
+	AllowedNetworks []string `yaml:"allowedNetworks"`
+}
+
 // Log has the settings of the log.
 type Log struct {
 	// Format is text or json.
@@ -226,6 +237,7 @@ func Default() Config {
 		Revocation: Revocation{CRLLifetime: Duration(24 * time.Hour), OCSPLifetime: Duration(time.Hour), OCSPSigner: OCSPDelegated},
 		Lifecycle:  Lifecycle{LapsingShare: pki.DefaultLapsingShare},
 		Retention:  Retention{Certificates: Duration(30 * 24 * time.Hour), Identities: Duration(365 * 24 * time.Hour)},
+		Alerts:     Alerts{Interval: Duration(time.Minute)},
 		SignIn: SignIn{SecondFactor: FactorOptional, SessionLifetime: Duration(12 * time.Hour), SessionIdle: Duration(time.Hour), OIDC: OIDC{
 			Scopes: []string{"profile", "email"}, GroupsClaim: "groups", NameClaim: "preferred_username",
 		}},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/certloom/certloom/internal/alert"
 	"github.com/certloom/certloom/internal/auth"
 	"github.com/certloom/certloom/internal/catalog"
 	"github.com/certloom/certloom/internal/config"
@@ -22,6 +23,7 @@ import (
 	"github.com/certloom/certloom/internal/figures"
 	"github.com/certloom/certloom/internal/issue"
 	"github.com/certloom/certloom/internal/keys"
+	"github.com/certloom/certloom/internal/notify"
 	"github.com/certloom/certloom/internal/retention"
 	"github.com/certloom/certloom/internal/revoke"
 	"github.com/certloom/certloom/internal/store"
@@ -52,6 +54,8 @@ type Parts struct {
 	Auth      *auth.Authenticator
 	Figures   *figures.Keeper
 	Keeper    *retention.Keeper
+	Alerts    *alert.Evaluator
+	Notifier  *notify.Notifier
 	Replica   string
 }
 
@@ -169,6 +173,9 @@ func (p *Parts) assemble(ctx context.Context, secret keys.Secret, create bool) e
 	}
 	if p.Keeper, err = p.newKeeper(); err != nil {
 		return fmt.Errorf("retention: %w", err)
+	}
+	if err := p.assembleAlerts(); err != nil {
+		return err
 	}
 	return p.assembleAuthority()
 }

@@ -77,6 +77,11 @@ func New(ctx context.Context, parts *Parts, listeners *Listeners) (*Server, erro
 		return nil, err
 	}
 	s.tasks.Add("live certificates", living.Run)
+	jobs, err := parts.jobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.tasks.Add("jobs", jobs.Run)
 	s.addTasks(ring, own, acmeServer, agents, public, checks)
 	return s, nil
 }
@@ -231,7 +236,7 @@ func (p *Parts) checkCAs(ctx context.Context) error {
 func (p *Parts) apiConfig(checks []check, own *ownCertificate) api.Config {
 	return api.Config{
 		BaseURL: p.baseURL(), AgentURL: p.Settings.AgentAddress(), Version: p.Version, Catalog: p.Catalog, Auth: p.Auth, Store: p.Store, Figures: p.Figures, Authority: p.Authority,
-		Issuer: p.Issuer, Revoker: p.Revoker, Vault: p.Vault, Now: p.Now, Random: p.Random, Logger: p.Logger,
+		Issuer: p.Issuer, Revoker: p.Revoker, Notifier: p.Notifier, Vault: p.Vault, Now: p.Now, Random: p.Random, Logger: p.Logger,
 		Ready:    func(ctx context.Context) []string { return failures(ctx, checks) },
 		ServerCA: func() string { return own.root(p.cas()) }, Replica: p.Replica,
 	}

@@ -86,7 +86,7 @@ func OpenSQLite(ctx context.Context, cfg SQLiteConfig) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.cleanup = []func() error{lock.Close, writer.Close}
+	s.path, s.cleanup = path, []func() error{lock.Close, writer.Close}
 	return s, nil
 }
 

@@ -21,6 +21,7 @@ import (
 // Store is an open database. Make it with OpenSQLite or OpenPostgres, end it with Close. Safe for concurrent use.
 type Store struct {
 	dialect *dialect
+	path    string // of SQLite's file
 	now     func() time.Time
 	logger  *slog.Logger
 	metrics *metrics

@@ -26,6 +26,7 @@ const (
 	KeyNamespace = "namespace"
 	KeyPod       = "pod"
 	KeyResource  = "resource"
+	KeyJob       = "job"
 	KeyStatus    = "status"
 	KeyDuration  = "duration"
 	KeyAddress   = "address"

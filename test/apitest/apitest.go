@@ -29,6 +29,7 @@ import (
 	"github.com/certloom/certloom/internal/figures"
 	"github.com/certloom/certloom/internal/issue"
 	"github.com/certloom/certloom/internal/keys"
+	"github.com/certloom/certloom/internal/notify"
 	"github.com/certloom/certloom/internal/pki"
 	"github.com/certloom/certloom/internal/policy"
 	"github.com/certloom/certloom/internal/revoke"
@@ -151,8 +152,10 @@ func (w *World) assemble(t testing.TB) {
 		Store: w.Store, Signers: signers, CA: w.Catalog.CA, CAs: func() []*pki.CA { return w.Catalog.Snapshot().CAs() },
 		Now: now, Random: rand.Reader, Registerer: registry,
 	}))
+	notifier := must[*notify.Notifier](t)(notify.New(notify.Config{Store: w.Store, Vault: vault, Now: now, BaseURL: w.BaseURL}))
 	server := must[*api.Server](t)(api.New(api.Config{
-		BaseURL: w.BaseURL, AgentURL: "https://ca.example:8444", Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Figures: w.figures(t), Authority: w.Authority,
+		Notifier: notifier,
+		BaseURL:  w.BaseURL, AgentURL: "https://ca.example:8444", Version: "1.2.3", Catalog: w.Catalog, Auth: w.Auth, Store: w.Store, Figures: w.figures(t), Authority: w.Authority,
 		Issuer: w.Issuer, Revoker: w.Revoker, Vault: vault, Now: now, Random: rand.Reader, Logger: logger,
 	}))
 	handler, connect := (&document{handler: server.Handler()}).judge(t, server.Handler()), server.Connect()

@@ -15,6 +15,11 @@ import (
 func Run(t *testing.T, fresh func(t testing.TB) Database) {
 	t.Helper()
 	tests := map[string]func(t *testing.T, s *store.Store){
+		"alert rules":              testAlertRules,
+		"alerts":                   testAlerts,
+		"channels":                 testChannels,
+		"deliveries":               testDeliveries,
+		"lapsed between":           testLapsedBetween,
 		"settings":                 testSettings,
 		"seal keys":                testSealKeys,
 		"CAs":                      testCAs,
