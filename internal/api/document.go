@@ -102,6 +102,7 @@ func tags() []*huma.Tag {
 		{Name: "identities", Description: "What certificates are for, each with its newest certificate."},
 		{Name: "imported", Description: "Certificates of other CAs."},
 		{Name: "views", Description: "Saved views of the inventory."},
+		{Name: "alerts", Description: "What people are told of, where messages go, and what became of them."},
 		{Name: "audit", Description: "The audit log."},
 	}
 }

@@ -105,6 +105,7 @@ func besiege(t *testing.T) (*attacker, []target) {
 	t.Helper()
 	w, certificates := inventory(t)
 	client := w.Client(t, pki.RoleAdmin)
+	alerts(t, w)
 	if _, err := client.CreateConnector(t.Context(), apiv1.CreateConnector{Profile: "istio", Credential: "attacked", Name: "east"}); err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +118,7 @@ func besiege(t *testing.T) (*attacker, []target) {
 	}
 	known := map[string]string{
 		"profile": "istio", "ca": "issuing", "credential": string(w.Catalog.Snapshot().Credentials()[0].ID), "user": "admin", "token": "none", "session": "none",
+		"rule": "a", "channel": "a", "alert": "a", "delivery": "none",
 		"view": view.ID, "name": "east", "serial": string(certificates[0].Serial), "identity": certificates[0].Identity, "fingerprint": strings.Repeat("0", 64),
 		"template": "private-mtls",
 	}

@@ -45,6 +45,10 @@ func TestAllThatIsWrongAtOnce(t *testing.T) {
 		"restore-identities":     {`{"names":["a.example","b.example"]}`, []string{"/names/0", "/names/1"}},
 		"import-certificates":    {`{"data":1,"password":2}`, []string{"/data", "/password"}},
 		"create-denial":          {`{"identity":"*","pod":"x","until":"2001-01-01T00:00:00Z","note":"` + strings.Repeat("n", 3000) + `"}`, []string{"/identity", "/note", "/until"}},
+		"create-alert-rule":      {`{"name":"Bad Name","kind":"weather","severity":"fatal","resolved":true,"groupBy":"x"}`, []string{"/groupBy", "/kind", "/name", "/severity"}},
+		"update-alert-rule":      {`{"enabled":1,"resolved":2}`, []string{"/enabled", "/resolved"}},
+		"create-channel":         {`{"name":"Bad Name","kind":"pigeon"}`, []string{"/kind", "/name"}},
+		"update-channel":         {`{"enabled":1,"port":"x"}`, []string{"/enabled", "/port"}},
 		"check-policy":           {`{"profile":"nope","spiffeId":1,"dns":2}`, []string{"/dns", "/spiffeId"}},
 		"preview-policy":         {`{"profile":1,"draft":2}`, []string{"/draft", "/profile"}},
 	}

@@ -46,8 +46,8 @@ func TestEveryCommandHelps(t *testing.T) {
 				t.Errorf("%s does not take --%s", cmd.CommandPath(), flag)
 			}
 		}
-		// Base templates, views and clusters are few: their lists come whole.
-		few := slices.Contains([]string{"template", "view", "cluster"}, cmd.Parent().Name())
+		// Base templates, views, clusters, alert rules and channels are few: their lists come whole.
+		few := slices.Contains([]string{"template", "view", "cluster", "rule", "channel"}, cmd.Parent().Name())
 		if cmd.Name() == "list" && !few && cmd.Flags().Lookup("limit") == nil {
 			t.Errorf("%s does not take --limit", cmd.CommandPath())
 		}
