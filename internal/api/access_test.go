@@ -92,7 +92,7 @@ func access() map[string]auth.Access {
 		"create-alert-rule": auth.Operate, "update-alert-rule": auth.Operate, "delete-alert-rule": auth.Operate,
 		"test-channel": auth.Operate, "retry-delivery": auth.Operate,
 		"import-certificates": auth.Operate, "delete-imported-certificate": auth.Operate,
-		"list-denials": auth.Read, "create-denial": auth.Operate, "delete-denial": auth.Operate,
+		"revoke-ca": auth.Administer, "list-denials": auth.Read, "create-denial": auth.Operate, "delete-denial": auth.Operate,
 		"revoke-certificate": auth.Operate, "hold-certificate": auth.Operate, "release-certificate": auth.Operate, "revoke-certificates": auth.Operate,
 
 		"create-ca": auth.Administer, "import-ca": auth.Administer, "install-ca-certificate": auth.Administer, "update-ca-settings": auth.Administer,

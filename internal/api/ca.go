@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/certloom/certloom/internal/apiv1"
 	"github.com/certloom/certloom/internal/audit"
@@ -62,6 +63,37 @@ func (s *Server) caRoutes() {
 		id: "activate-ca", method: http.MethodPost, path: "/cas/{ca}/activate", tag: tag, access: auth.Administer,
 		summary: "Activate a suspended CA",
 	}, s.setCAState(pki.Active))
+	register(s, operation{
+		id: "revoke-ca", method: http.MethodPost, path: "/cas/{ca}/revoke", tag: tag, access: auth.Administer,
+		summary: "Revoke an issuing CA for good: it is on the CRL of the CA above, and signs no certificates",
+	}, s.revokeCA)
+}
+
+func (s *Server) revokeCA(ctx context.Context, in *struct {
+	CAPath
+	body[apiv1.RevokeCA]
+},
+) (*output[apiv1.CA], error) {
+	ca, err := findCA(s.config.Catalog.Snapshot(), in.CA)
+	if err != nil {
+		return nil, err
+	}
+	reason, known := pki.Unspecified, in.Body.Reason == ""
+	var names []string
+	for _, candidate := range catalog.CAReasons() {
+		names = append(names, candidate.String())
+		if candidate.String() == in.Body.Reason {
+			reason, known = candidate, true
+		}
+	}
+	if !known {
+		return nil, fault.New(fault.Malformed, "reason %.40q is not one of %s", in.Body.Reason, strings.Join(names, ", ")).WithField("/reason")
+	}
+	revoked, err := s.config.Catalog.RevokeCA(ctx, ca.ID, reason, auth.PrincipalOf(ctx).By())
+	if err != nil {
+		return nil, err
+	}
+	return s.answerCA(revoked)
 }
 
 // CAPath is the parameter of operations on one CA.

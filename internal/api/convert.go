@@ -241,6 +241,9 @@ func wireCA(view *catalog.Snapshot, ca *pki.CA, full bool) (apiv1.CA, error) {
 	if ca.ParentID != "" {
 		out.Parent = caName(view, ca.ParentID)
 	}
+	if !ca.RevokedAt.IsZero() {
+		out.RevokedAt, out.RevocationReason = ca.RevokedAt.UTC(), ca.Reason.String()
+	}
 	if ca.Certificate == nil {
 		return out, nil
 	}

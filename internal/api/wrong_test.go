@@ -39,6 +39,7 @@ func TestAllThatIsWrongAtOnce(t *testing.T) {
 		"create-credential":      {`{"profile":"nope","name":"Bad Name","expiresAt":"2001-01-01T00:00:00Z","maxAccounts":-1}`, []string{"/expiresAt", "/maxAccounts", "/name", "/profile"}},
 		"create-connector":       {`{"name":"Bad Name","profile":"istio","credential":"Bad Name","mode":"agent","dataplane":"sidecar","trustDomain":"x y","email":"z"}`, []string{"/credential", "/email", "/mode", "/name", "/trustDomain"}},
 		"create-certificate":     {`{"profile":"nope","csr":"x","validity":"soon"}`, []string{"/csr", "/profile", "/validity"}},
+		"revoke-ca":              {`{"x":1,"y":2}`, []string{"/x", "/y"}},
 		"revoke-certificate":     {`{"x":1,"y":2}`, []string{"/x", "/y"}},
 		"revoke-certificates":    {`{"serials":["zz"],"reason":"because"}`, []string{"/reason", "/serials/0"}},
 		"retire-identities":      {`{"names":["a.example","b.example"]}`, []string{"/names/0", "/names/1"}},

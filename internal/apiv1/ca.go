@@ -7,7 +7,7 @@ type CA struct {
 	ID           string       `json:"id" doc:"Part of its download, CRL and OCSP addresses."`
 	Name         string       `json:"name" example:"issuing"`
 	Kind         string       `json:"kind" enum:"root,issuing" doc:"root or issuing."`
-	State        string       `json:"state" enum:"pending,active,suspended" doc:"pending (waits for a certificate from an outside root), active or suspended."`
+	State        string       `json:"state" enum:"pending,active,suspended,revoked" doc:"pending (waits for a certificate from an outside root), active, suspended, or revoked by the CA above."`
 	Parent       string       `json:"parent,omitempty" doc:"Name of the CA that signed it; absent for roots and under outside roots."`
 	KeyAlgorithm string       `json:"keyAlgorithm" example:"ecdsa-p256"`
 	Subject      string       `json:"subject,omitempty" example:"CN=issuing"`
@@ -21,10 +21,18 @@ type CA struct {
 	Settings     CASettings   `json:"settings"`
 	CreatedAt    time.Time    `json:"createdAt"`
 	UpdatedAt    time.Time    `json:"updatedAt"`
-	PEM          string       `json:"pem,omitempty" doc:"The certificate, when one CA is asked for."`
-	ChainPEM     string       `json:"chainPem,omitempty" doc:"The certificates above it, nearest first, when one CA is asked for."`
+	RevokedAt    time.Time    `json:"revokedAt,omitzero"`
+	// RevocationReason is one of RFC 5280.
+	RevocationReason string `json:"revocationReason,omitempty"`
+	PEM              string `json:"pem,omitempty" doc:"The certificate, when one CA is asked for."`
+	ChainPEM         string `json:"chainPem,omitempty" doc:"The certificates above it, nearest first, when one CA is asked for."`
 
 	Details *CertificateDetails `json:"details,omitempty" doc:"When one CA is asked for."`
+}
+
+// RevokeCA revokes an issuing CA.
+type RevokeCA struct {
+	Reason string `json:"reason,omitempty" doc:"unspecified (default), cACompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."`
 }
 
 // CASettings are the addresses that a CA puts into the certificates that it signs.

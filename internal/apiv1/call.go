@@ -128,6 +128,11 @@ func (c *Client) SuspendCA(ctx context.Context, name string) (*CA, error) {
 	return send[CA](ctx, c, http.MethodPost, at("cas", name, "suspend"), nil)
 }
 
+// RevokeCA revokes an issuing CA for good.
+func (c *Client) RevokeCA(ctx context.Context, name string, in RevokeCA) (*CA, error) {
+	return send[CA](ctx, c, http.MethodPost, at("cas", name, "revoke"), in)
+}
+
 // ActivateCA activates a suspended CA.
 func (c *Client) ActivateCA(ctx context.Context, name string) (*CA, error) {
 	return send[CA](ctx, c, http.MethodPost, at("cas", name, "activate"), nil)

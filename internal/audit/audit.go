@@ -21,6 +21,7 @@ const (
 	CAUpdate             Action = "ca.update"
 	CASuspend            Action = "ca.suspend"
 	CAActivate           Action = "ca.activate"
+	CARevoke             Action = "ca.revoke"
 	ProfileCreate        Action = "profile.create"
 	ProfileUpdate        Action = "profile.update"
 	ProfileSuspend       Action = "profile.suspend"

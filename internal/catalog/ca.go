@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/certloom/certloom/internal/audit"
@@ -25,6 +26,8 @@ func (c *Catalog) SetCAState(ctx context.Context, id pki.CAID, state pki.State, 
 		return nil, err
 	case old.State == state:
 		return old, nil
+	case old.State == pki.Revoked:
+		return nil, fault.New(fault.Conflict, "CA %q was revoked at %s, for good", old.Name, old.RevokedAt.UTC().Format(time.RFC3339))
 	case old.State == pki.Pending:
 		return nil, fault.New(fault.Conflict, "CA %q is pending: it has no certificate yet", old.Name).
 			WithHint("install the certificate that its outside root made: certloom ca install %s --certificate FILE --chain FILE", old.Name)
@@ -33,6 +36,43 @@ func (c *Catalog) SetCAState(ctx context.Context, id pki.CAID, state pki.State, 
 	ca.State = state
 	changes := []audit.Change{{Field: "/state", Old: string(old.State), New: string(state)}}
 	return c.storeCA(ctx, old, ca, by, action, changes)
+}
+
+// CAReasons returns the reasons that may be given for revoking a CA (RFC 5280 section 5.3.1).
+func CAReasons() []pki.RevocationReason {
+	return []pki.RevocationReason{
+		pki.Unspecified, pki.CACompromise, pki.AffiliationChanged, pki.Superseded, pki.CessationOfOperation, pki.PrivilegeWithdrawn,
+	}
+}
+
+// RevokeCA revokes the certificate of an issuing CA, for good: it is on the next CRL of the CA above, and it signs no more
+// certificates, on this replica at once and on the others within a refresh. CRLs and OCSP answers of its own go on.
+// A root, and a CA whose parent's key is not here, cannot be revoked here.
+func (c *Catalog) RevokeCA(ctx context.Context, id pki.CAID, reason pki.RevocationReason, by audit.By) (*pki.CA, error) {
+	old, err := c.freshCA(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !slices.Contains(CAReasons(), reason):
+		return nil, fault.New(fault.BadRevocationReason, "revocation reason %s is not one of %v", reason, CAReasons()).WithField("/reason")
+	case old.State == pki.Revoked:
+		return nil, fault.New(fault.AlreadyRevoked, "CA %q was revoked at %s", old.Name, old.RevokedAt.UTC().Format(time.RFC3339))
+	case old.State == pki.Pending:
+		return nil, fault.New(fault.Conflict, "CA %q is pending: it has no certificate yet", old.Name)
+	case old.ParentID == "" && old.Kind == pki.RootCA:
+		return nil, fault.New(fault.Conflict, "CA %q is a root, which nobody above can revoke", old.Name).
+			WithHint("suspend it, and take it out of what clients trust")
+	case old.ParentID == "":
+		return nil, fault.New(fault.Conflict, "CA %q was signed by a CA whose key is not here", old.Name).
+			WithHint("have its certificate revoked there, and suspend it here: certloom ca suspend %s", old.Name)
+	}
+	ca := *old
+	ca.State, ca.RevokedAt, ca.Reason = pki.Revoked, c.config.Now().UTC().Truncate(time.Second), reason
+	changes := []audit.Change{
+		{Field: "/state", Old: string(old.State), New: string(pki.Revoked)}, {Field: "/reason", New: reason.String()},
+	}
+	return c.storeCA(ctx, old, ca, by, audit.CARevoke, changes)
 }
 
 // UpdateCASettings replaces the settings of a CA. They go into certificates that it signs from now on. All problems

@@ -14,7 +14,7 @@ import (
 func (a *app) caCommand() *cobra.Command {
 	return a.family("ca", "Roots and issuing CAs", nil,
 		a.caCreateRoot(), a.caCreateIssuing(), a.caList(), a.caGet(), a.caImport(), a.caCSR(), a.caInstall(),
-		a.caSuspend(), a.caActivate(), a.caSettings())
+		a.caSuspend(), a.caActivate(), a.caRevoke(), a.caSettings())
 }
 
 // caFlags are the flags of a CA to be.

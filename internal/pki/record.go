@@ -29,7 +29,7 @@ type CA struct {
 	ID           CAID
 	Name         string // unique; lower-case letters, digits and hyphens
 	Kind         CAKind
-	State        State // Pending, Active or Suspended
+	State        State // Pending, Active, Suspended, or Revoked by the CA above
 	ParentID     CAID  // the CA that signed it, "" for a root and under an outside root
 	KeyID        KeyID
 	KeyAlgorithm KeyAlgorithm
@@ -37,6 +37,8 @@ type CA struct {
 	Chain        [][]byte // DER of the CAs above, nearest first, the root last; empty for a root
 	CSR          []byte   // DER of the request for an outside root, kept for a later renewal
 	Settings     CASettings
+	RevokedAt    time.Time // when the CA above revoked its certificate; zero: it did not
+	Reason       RevocationReason
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }

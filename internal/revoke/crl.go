@@ -26,6 +26,7 @@ type list struct {
 	ca      *pki.CA    // as it was signed
 	der     []byte     // nil: none yet
 	version int64      // of the revocations in it
+	below   int        // how many CAs are in it
 	made    time.Time
 	next    time.Time
 
@@ -44,6 +45,11 @@ func (l *list) fresh(now time.Time) bool {
 	}
 	l.checked.Store(now.UnixNano())
 	return false
+}
+
+// usable reports whether the list is of that CA with so many below it that were revoked, and was made after a time.
+func (l *list) usable(ca *pki.CA, below int, after time.Time) bool {
+	return l.der != nil && sameSigner(l.ca, ca) && l.below == below && l.made.After(after)
 }
 
 func (r *Revoker) listOf(id pki.CAID) *list {
@@ -68,11 +74,16 @@ func (r *Revoker) CRL(ctx context.Context, id pki.CAID) (der []byte, nextUpdate 
 	if !ok || ca.Certificate == nil {
 		return nil, time.Time{}, fault.New(fault.NotFound, "there is no CA %.60q with a certificate", id)
 	}
+	now := r.config.Now()
+	// CAs come from the view in memory, which may be older than the version in storage; so they are compared themselves.
+	below, err := r.revokedBelow(ca, now)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
 	l := r.listOf(id)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := r.config.Now()
-	usable := l.der != nil && sameSigner(l.ca, ca) && now.Before(l.made.Add(r.config.CRLLifetime/2))
+	usable := l.usable(ca, len(below), now.Add(-r.config.CRLLifetime/2))
 	if usable && l.fresh(now) {
 		return l.der, l.next, nil
 	}
@@ -82,7 +93,7 @@ func (r *Revoker) CRL(ctx context.Context, id pki.CAID) (der []byte, nextUpdate 
 	}
 	if err == nil {
 		// The version was read before the entries, so that a revocation in between makes the next reader look again.
-		err = r.sign(ctx, l, ca, version, now)
+		err = r.sign(ctx, l, ca, below, version, now)
 	}
 	if err != nil {
 		l.expire()
@@ -101,7 +112,7 @@ func sameSigner(a, b *pki.CA) bool {
 }
 
 // sign makes a new CRL. The caller holds l.mu.
-func (r *Revoker) sign(ctx context.Context, l *list, ca *pki.CA, version int64, now time.Time) error {
+func (r *Revoker) sign(ctx context.Context, l *list, ca *pki.CA, below []pki.RevokedEntry, version int64, now time.Time) error {
 	issuer, err := parseIssuer(ca)
 	if err != nil {
 		return err
@@ -110,6 +121,7 @@ func (r *Revoker) sign(ctx context.Context, l *list, ca *pki.CA, version int64, 
 	if err != nil {
 		return fmt.Errorf("revoked certificates: %w", err)
 	}
+	entries = append(entries, below...)
 	number, err := r.config.Store.NextCRLNumber(ctx, ca.ID)
 	if err != nil {
 		return fmt.Errorf("CRL number: %w", err)
@@ -136,9 +148,30 @@ func (r *Revoker) sign(ctx context.Context, l *list, ca *pki.CA, version int64, 
 	if err != nil {
 		return fmt.Errorf("sign CRL: %w", err)
 	}
-	l.ca, l.der, l.version, l.made, l.next = ca, der, version, now, template.NextUpdate
+	l.ca, l.der, l.version, l.below, l.made, l.next = ca, der, version, len(below), now, template.NextUpdate
 	r.metrics.lists.Inc()
 	return nil
+}
+
+// revokedBelow returns the CAs that a CA has signed and that were revoked.
+func (r *Revoker) revokedBelow(ca *pki.CA, now time.Time) ([]pki.RevokedEntry, error) {
+	var entries []pki.RevokedEntry
+	for _, below := range r.config.CAs() {
+		if below.ParentID != ca.ID || below.RevokedAt.IsZero() || below.Certificate == nil {
+			continue
+		}
+		found, err := r.responderOf(below)
+		if err != nil {
+			return nil, err
+		}
+		if found.certificate.NotAfter.Before(now.Add(-r.keep())) {
+			continue
+		}
+		entries = append(entries, pki.RevokedEntry{
+			Serial: pki.SerialFromInt(found.certificate.SerialNumber), At: below.RevokedAt, Reason: below.Reason, NotAfter: found.certificate.NotAfter,
+		})
+	}
+	return entries, nil
 }
 
 // keep is how long a certificate that has expired stays on CRLs. RFC 5280 section 3.3 wants it on one that was made

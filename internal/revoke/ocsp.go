@@ -261,6 +261,9 @@ func (r *Revoker) statusOfCA(ca *pki.CA, serial pki.Serial) (status, error) {
 			return status{}, err
 		}
 		if pki.SerialFromInt(found.certificate.SerialNumber) == serial {
+			if !below.RevokedAt.IsZero() {
+				return status{name: statusRevoked, at: below.RevokedAt, reason: below.Reason}, nil
+			}
 			return status{name: statusGood}, nil
 		}
 	}

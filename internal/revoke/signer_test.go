@@ -188,6 +188,29 @@ func TestOCSPOfCA(t *testing.T) {
 	if response, err := ocsp.ParseResponse(der, s.RootCert); err != nil || response.Status != ocsp.Good {
 		t.Errorf("answer = %+v, %v", response, err)
 	}
+	revoked := *s.Issuing
+	revoked.State, revoked.RevokedAt, revoked.Reason = pki.Revoked, s.now(), pki.CACompromise
+	revoker, err := revoke.New(revoke.Config{
+		Store: s.ledger, Signers: s.Hierarchy, CA: s.CA, CAs: func() []*pki.CA { return []*pki.CA{s.Root, &revoked} }, Now: s.now, Random: rand.Reader,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, _, err = revoker.OCSP(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response, err := ocsp.ParseResponse(der, s.RootCert); err != nil || response.Status != ocsp.Revoked || response.RevocationReason != ocsp.CACompromise {
+		t.Errorf("answer = %+v, %v", response, err)
+	}
+	list := s.crl(t, s.Root, revoker)
+	if len(list.RevokedCertificateEntries) != 1 || list.RevokedCertificateEntries[0].SerialNumber.Cmp(s.IssuingCert.SerialNumber) != 0 ||
+		list.RevokedCertificateEntries[0].ReasonCode != int(pki.CACompromise) {
+		t.Errorf("entries of the root's CRL: %+v", list.RevokedCertificateEntries)
+	}
+	if own := s.crl(t, s.Issuing, revoker); len(own.RevokedCertificateEntries) != 0 {
+		t.Errorf("entries of its own CRL: %+v", own.RevokedCertificateEntries)
+	}
 }
 
 func BenchmarkOCSP(b *testing.B) {

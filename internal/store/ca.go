@@ -60,11 +60,18 @@ func (s *Store) UpdateCA(ctx context.Context, ca *pki.CA, was time.Time, ev audi
 			return err
 		}
 		_, err := t.change(ctx, `UPDATE ca SET name = $1, state = $2, parent_id = $3, certificate = $4, chain = $5,
-				csr = $6, settings = $7, spki_hash = $8, updated_at = $9 WHERE id = $10`,
+				csr = $6, settings = $7, spki_hash = $8, updated_at = $9, revoked_at = $10, reason = $11 WHERE id = $12`,
 			ca.Name, string(ca.State), string(ca.ParentID), blob(ca.Certificate), chain, blob(ca.CSR), settings, spki,
-			updated, string(ca.ID))
+			updated, seconds(ca.RevokedAt), int64(ca.Reason), string(ca.ID))
 		if err != nil {
 			return fmt.Errorf("update: %w", err)
+		}
+		if ca.State == pki.Revoked {
+			// Its certificate goes on the CRL of the CA above.
+			_, err := t.change(ctx, `UPDATE ca SET revocation_version = revocation_version + 1 WHERE id = $1`, string(ca.ParentID))
+			if err != nil {
+				return fmt.Errorf("update CA above: %w", err)
+			}
 		}
 		t.event(ev)
 		return t.catalogChanged(ctx)
@@ -95,7 +102,7 @@ func (t *tx) caCanChange(ctx context.Context, ca *pki.CA, was int64) error {
 // CAs returns all CAs, oldest first.
 func (s *Store) CAs(ctx context.Context) ([]pki.CA, error) {
 	rows, err := s.query(ctx, `SELECT id, name, kind, state, parent_id, key_id, key_algorithm, certificate, chain, csr,
-		settings, created_at, updated_at FROM ca ORDER BY created_at, id`)
+		settings, created_at, updated_at, revoked_at, reason FROM ca ORDER BY created_at, id`)
 	all, err := collect(rows, err, scanCA)
 	return all, s.readError("read CAs", err)
 }
@@ -103,14 +110,14 @@ func (s *Store) CAs(ctx context.Context) ([]pki.CA, error) {
 func scanCA(r row) (pki.CA, error) {
 	var ca pki.CA
 	var chain, settings string
-	var created, updated int64
+	var created, updated, revoked int64
 	err := r.Scan(&ca.ID, &ca.Name, &ca.Kind, &ca.State, &ca.ParentID, &ca.KeyID, &ca.KeyAlgorithm, &ca.Certificate,
-		&chain, &ca.CSR, &settings, &created, &updated)
+		&chain, &ca.CSR, &settings, &created, &updated, &revoked, &ca.Reason)
 	if err != nil {
 		return pki.CA{}, err
 	}
 	ca.Certificate, ca.CSR = unblob(ca.Certificate), unblob(ca.CSR)
-	ca.CreatedAt, ca.UpdatedAt = fromMicros(created), fromMicros(updated)
+	ca.CreatedAt, ca.UpdatedAt, ca.RevokedAt = fromMicros(created), fromMicros(updated), fromSeconds(revoked)
 	if err := decode("chain", chain, &ca.Chain); err != nil {
 		return pki.CA{}, err
 	}

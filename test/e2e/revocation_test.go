@@ -71,6 +71,15 @@ func TestRevocation(t *testing.T) {
 	v.lists(t)
 	v.judge(t, "held", "superseded")
 	handshake(t, v, map[string]bool{"good": true, "revoked": false, "held": false, "released": true})
+
+	// With its CA go all that it has issued, wherever the whole chain is checked.
+	cli("ca", "revoke", "issuing", "--reason", "cACompromise", "--yes")
+	v.lists(t)
+	out := v.must(t, "openssl", "ocsp", "-issuer", "root.pem", "-cert", "issuing.pem", "-url", v.ocsp, "-CAfile", "root.pem")
+	if !strings.Contains(out, "issuing.pem: revoked") || !strings.Contains(out, "Reason: cACompromise") {
+		t.Errorf("of a CA that was revoked:\n%s", out)
+	}
+	handshake(t, v, map[string]bool{"good": false, "released": false})
 }
 
 // TestEmptyCRL shows that an empty list lets in again whom a hold kept out.

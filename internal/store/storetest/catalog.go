@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,22 @@ func testCAs(t *testing.T, s *store.Store) {
 	all, err := s.CAs(t.Context())
 	check(t, err)
 	equal(t, "CAs", []pki.CA{changed}, all)
+
+	below := NewCA(t, "below")
+	below.ParentID = f.CA.ID
+	check(t, s.CreateCA(t.Context(), &below, &pki.SealedKey{ID: below.KeyID}, Event(audit.CACreate)))
+	before, err := s.RevocationVersion(t.Context(), f.CA.ID)
+	check(t, err)
+	created := below.UpdatedAt
+	below.State, below.RevokedAt, below.Reason, below.UpdatedAt = pki.Revoked, Now(), pki.CACompromise, Now().Add(time.Hour)
+	check(t, s.UpdateCA(t.Context(), &below, created, Event(audit.CARevoke)))
+	all, err = s.CAs(t.Context())
+	check(t, err)
+	at := slices.IndexFunc(all, func(ca pki.CA) bool { return ca.ID == below.ID })
+	equal(t, "revoked CA", below, all[at])
+	version, err := s.RevocationVersion(t.Context(), f.CA.ID)
+	check(t, err)
+	equal(t, "versions passed above", int64(1), version-before)
 
 	other := NewCA(t, "other")
 	other.Certificate, other.State = nil, pki.Pending
