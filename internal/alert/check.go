@@ -108,6 +108,12 @@ func (c *checks) kind(rule *pki.AlertRule) {
 	} else if s.Status != "" {
 		c.add("/status", "status is of rules of kind %s only", pki.AlertIdentityHealth)
 	}
+	c.limits(rule)
+}
+
+// limits checks the spans and numbers that some kinds have.
+func (c *checks) limits(rule *pki.AlertRule) {
+	s := &rule.Settings
 	timed := rule.Kind == pki.AlertCAExpiry || rule.Kind == pki.AlertCredentialExpiry || rule.Kind == pki.AlertCredentialUnused
 	switch {
 	case timed && (s.Within < 1 || s.Within > maxWithin):

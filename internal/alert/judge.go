@@ -75,18 +75,11 @@ func (e *Evaluator) fire(rule *pki.AlertRule, f finding, change *pki.AlertChange
 // judgeIdentities looks at the identities that have begun to lapse since the last evaluation, and at those of which there is an
 // alert: never at the rest of the estate.
 func (e *Evaluator) judgeIdentities(ctx context.Context, rule *pki.AlertRule, open []pki.Alert, change *pki.AlertChange) error {
-	now := change.CheckedAt
-	known := map[string]bool{}
-	for i := range open {
-		known[open[i].Subject] = true
-		identity, err := e.Facts.Identity(ctx, open[i].Subject)
-		if err != nil && !fault.Is(err, fault.NotFound) {
-			return err
-		}
-		if err != nil || !lapses(rule, identity.Status(now)) {
-			change.Resolved = append(change.Resolved, open[i].ID)
-		}
+	known, err := e.recovered(ctx, rule, open, change)
+	if err != nil {
+		return err
 	}
+	now := change.CheckedAt
 	from := rule.CheckedAt.Add(-overlap)
 	if rule.CheckedAt.IsZero() {
 		from = now.Add(-lookBack)
@@ -115,6 +108,22 @@ func (e *Evaluator) judgeIdentities(ctx context.Context, rule *pki.AlertRule, op
 			return nil
 		}
 	}
+}
+
+// recovered ends the alerts of identities that lapse no more, and returns of which identities there was an alert.
+func (e *Evaluator) recovered(ctx context.Context, rule *pki.AlertRule, open []pki.Alert, change *pki.AlertChange) (map[string]bool, error) {
+	known := map[string]bool{}
+	for i := range open {
+		known[open[i].Subject] = true
+		identity, err := e.Facts.Identity(ctx, open[i].Subject)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, err
+		}
+		if err != nil || !lapses(rule, identity.Status(change.CheckedAt)) {
+			change.Resolved = append(change.Resolved, open[i].ID)
+		}
+	}
+	return known, nil
 }
 
 // lapses says whether a status is what a rule is about.

@@ -21,18 +21,7 @@ func (e *Evaluator) tell(ctx context.Context, rule *pki.AlertRule, alerts []pki.
 		return nil // what goes on is told afterwards
 	}
 	news := pki.AlertNews{Rule: rule.Name, Turn: rule.Turn, At: now}
-	var firing, ended []pki.Alert
-	for i := range alerts {
-		a := alerts[i]
-		switch {
-		case !a.ResolvedAt.IsZero():
-			ended = append(ended, a)
-			news.EndTold = append(news.EndTold, a.ID)
-		case a.ToldAt.IsZero(), rule.Settings.Repeat > 0 && now.Sub(a.ToldAt) >= time.Duration(rule.Settings.Repeat)*time.Second:
-			firing = append(firing, a)
-			news.Told = append(news.Told, a.ID)
-		}
-	}
+	firing, ended := due(rule, alerts, &news)
 	if len(news.Told)+len(news.EndTold) == 0 {
 		return nil
 	}
@@ -62,6 +51,23 @@ func (e *Evaluator) tell(ctx context.Context, rule *pki.AlertRule, alerts []pki.
 		news.Told = nil
 	}
 	return e.Store.Announce(ctx, news)
+}
+
+// due sorts out the alerts that are to be told of, and notes them in the news.
+func due(rule *pki.AlertRule, alerts []pki.Alert, news *pki.AlertNews) (firing, ended []pki.Alert) {
+	repeat := time.Duration(rule.Settings.Repeat) * time.Second
+	for i := range alerts {
+		a := alerts[i]
+		switch {
+		case !a.ResolvedAt.IsZero():
+			ended = append(ended, a)
+			news.EndTold = append(news.EndTold, a.ID)
+		case a.ToldAt.IsZero(), repeat > 0 && news.At.Sub(a.ToldAt) >= repeat:
+			firing = append(firing, a)
+			news.Told = append(news.Told, a.ID)
+		}
+	}
+	return firing, ended
 }
 
 // deliver adds one message to the news.

@@ -150,19 +150,27 @@ type Server struct {
 	compressors sync.Pool
 }
 
-// New checks the configuration and registers every operation.
-func New(config Config) (*Server, error) {
+// check names what a configuration lacks.
+func (config *Config) check() error {
 	switch {
 	case config.Catalog == nil || config.Auth == nil || config.Store == nil:
-		return nil, errors.New("api: Catalog, Auth and Store are required")
+		return errors.New("api: Catalog, Auth and Store are required")
 	case config.Authority == nil || config.Issuer == nil || config.Revoker == nil || config.Figures == nil:
-		return nil, errors.New("api: Authority, Issuer, Revoker and Figures are required")
+		return errors.New("api: Authority, Issuer, Revoker and Figures are required")
 	case config.Notifier == nil:
-		return nil, errors.New("api: Notifier is required")
+		return errors.New("api: Notifier is required")
 	case config.Vault == nil || config.Now == nil || config.Random == nil:
-		return nil, errors.New("api: Vault, Now and Random are required")
+		return errors.New("api: Vault, Now and Random are required")
 	case !strings.HasPrefix(config.BaseURL, "https://"):
-		return nil, fmt.Errorf("api: BaseURL %q does not begin with https://", config.BaseURL)
+		return fmt.Errorf("api: BaseURL %q does not begin with https://", config.BaseURL)
+	}
+	return nil
+}
+
+// New checks the configuration and registers every operation.
+func New(config Config) (*Server, error) {
+	if err := config.check(); err != nil {
+		return nil, err
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)

@@ -34,36 +34,44 @@ func (c *checks) add(field, format string, args ...any) {
 // Check returns all that is wrong with a channel and its new secret; hasSecret: it has one already.
 func Check(c *pki.Channel, secret string, hasSecret bool) []*fault.Error {
 	var found checks
-	if len(secret) > maxSecret || strings.ContainsFunc(secret, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if len(secret) > maxSecret || strings.ContainsFunc(secret, control) {
 		found.add("/secret", "secret has more than %d bytes or control characters", maxSecret)
 	}
 	set := &c.Settings
 	if set.CA != "" && !certificates(set.CA) {
 		found.add("/ca", "CA certificates are not up to %d bytes of certificates in PEM", maxCA)
 	}
-	missing := secret == "" && !hasSecret
-	switch c.Kind {
+	found.kind(c, secret, secret == "" && !hasSecret)
+	return found
+}
+
+// control: characters that no secret has.
+func control(r rune) bool { return r < ' ' || r == 0x7f }
+
+// kind checks what the kind of a channel needs; missing: it has no secret, and gets none.
+func (c *checks) kind(channel *pki.Channel, secret string, missing bool) {
+	set := &channel.Settings
+	switch channel.Kind {
 	case pki.ChannelWebhook:
-		found.url("/url", set.URL)
+		c.url("/url", set.URL)
 		if secret != "" && len(secret) < minSecret {
-			found.add("/secret", "secret of a webhook has %d characters, fewer than %d", len(secret), minSecret)
+			c.add("/secret", "secret of a webhook has %d characters, fewer than %d", len(secret), minSecret)
 		}
 	case pki.ChannelAlertmanager:
-		found.url("/url", set.URL)
+		c.url("/url", set.URL)
 	case pki.ChannelSlack, pki.ChannelTeams:
 		if missing || secret != "" {
-			found.url("/secret", secret)
+			c.url("/secret", secret)
 		}
 	case pki.ChannelPagerDuty:
 		if missing {
-			found.add("/secret", "secret is missing: the integration key of a service of PagerDuty")
+			c.add("/secret", "secret is missing: the integration key of a service of PagerDuty")
 		}
 	case pki.ChannelEmail:
-		found.mail(set, missing)
+		c.mail(set, missing)
 	default:
-		found.add("/kind", "%s", unknownKind(c.Kind).Error())
+		c.add("/kind", "%s", unknownKind(channel.Kind).Error())
 	}
-	return found
 }
 
 // url checks an address. It is not repeated in the error: it may hold a secret.
