@@ -285,6 +285,3 @@ func (c *Console) deleteProfile(v *visit) error {
 	}
 	return v.done("/policies/profiles", "profile.deleted", name)
 }
-
-// alerts says what tells people so far.
-func (c *Console) alerts(v *visit) error { return v.render("alerts", nil) }
