@@ -63,6 +63,8 @@ type Options struct {
 	Provider *Provider
 	// NonceRejectPercent has the server refuse good nonces.
 	NonceRejectPercent int
+	// Settings are more lines of the settings file.
+	Settings string
 
 	// The rest is of "certloom dev", which is run unless an option above is set. With one, the server is set up as in
 	// production: "certloom init", profiles and credentials made by the command line, "certloom server --config".
@@ -75,7 +77,7 @@ type Options struct {
 }
 
 func (o *Options) production() bool {
-	return o.Postgres != "" || o.Proxy != nil || o.Provider != nil || o.NonceRejectPercent > 0
+	return o.Postgres != "" || o.Proxy != nil || o.Provider != nil || o.NonceRejectPercent > 0 || o.Settings != ""
 }
 
 // StartCertloom builds the binary of this tree and starts it on fresh data.

@@ -78,6 +78,7 @@ acme: {nonceRejectPercent: %d}
 	if o.Provider != nil {
 		settings += o.Provider.settings()
 	}
+	settings += o.Settings
 	if err := writeFiles(s.program.Dir, map[string][]byte{"certloom.yaml": []byte(settings)}); err != nil {
 		return "", err
 	}
