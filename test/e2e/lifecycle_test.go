@@ -91,6 +91,26 @@ func (w *workloads) renew(ctx context.Context, but ...string) error {
 	return all.Wait()
 }
 
+// renewUntil renews all but some every few seconds, until the check has nothing to say.
+func (w *workloads) renewUntil(t *testing.T, away []string, check func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	err := testbed.Poll(ctx, 5*time.Second, func(ctx context.Context) error {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		if renewing := w.renew(ctx, away...); renewing != nil {
+			return testbed.Final(errors.Join(renewing, err))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestLifecycle lets 20 of 100 workloads stop renewing, and deletes 20 others: those that stop, and nothing else, are told to
 // a receiver, and told again when they renew.
 func TestLifecycle(t *testing.T) {
@@ -134,26 +154,7 @@ func TestLifecycle(t *testing.T) {
 		cluster.DeletePod(t.Context(), t, "demo", fmt.Sprintf("w-%04d", some+i))
 	}
 
-	// Everything else renews every few seconds until the stopped ones are known.
-	away := slices.Concat(stopped, deleted)
-	renewing := func(check func() error) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-		defer cancel()
-		err := testbed.Poll(ctx, 5*time.Second, func(ctx context.Context) error {
-			if err := check(); err == nil {
-				return nil
-			} else if renewing := w.renew(ctx, away...); renewing != nil {
-				return testbed.Final(errors.Join(renewing, err))
-			} else {
-				return err
-			}
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	renewing(func() error {
+	w.renewUntil(t, slices.Concat(stopped, deleted), func() error {
 		if firing, _ := told.told(); !slices.Equal(firing, stopped) {
 			return fmt.Errorf("told of %d identities: %v", len(firing), firing)
 		}
@@ -169,8 +170,7 @@ func TestLifecycle(t *testing.T) {
 			t.Errorf("%s is gone", i.Name)
 		}
 	}
-	away = deleted
-	renewing(func() error {
+	w.renewUntil(t, deleted, func() error {
 		if _, resolved := told.told(); !slices.Equal(resolved, stopped) {
 			return fmt.Errorf("told of the end of %d: %v", len(resolved), resolved)
 		}
