@@ -34,7 +34,9 @@ type letter struct {
 // mailbox is a mail server's storage.
 type mailbox struct{ letters chan letter }
 
-func (m *mailbox) NewSession(c *smtp.Conn) (smtp.Session, error) { return &session{box: m, conn: c}, nil }
+func (m *mailbox) NewSession(c *smtp.Conn) (smtp.Session, error) {
+	return &session{box: m, conn: c}, nil
+}
 
 type session struct {
 	box  *mailbox

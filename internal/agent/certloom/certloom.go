@@ -81,8 +81,9 @@ type Issuer struct {
 	version atomic.Pointer[string] // the server's word for the bundle
 	lists   atomic.Pointer[lists]  // nil before the server has said anything of CRLs
 
-	mu      sync.Mutex // guards failure; held for assignments only
-	failure error      // why the last contact with the server failed, nil when it did not
+	mu      sync.Mutex      // guards failure and served; held for assignments only
+	failure error           // why the last contact with the server failed, nil when it did not
+	served  map[string]bool // ServiceAccounts of the agent's own cluster with a certificate since the last report
 }
 
 // New checks the configuration and starts nothing.
@@ -111,7 +112,7 @@ func New(config Config) (*Issuer, error) {
 	}
 	i := &Issuer{
 		config: config, queue: make(chan *call, queueLength), lost: make(chan struct{}, 1),
-		retired: make(chan *grpc.ClientConn, 1), failure: errors.New("not enrolled yet"),
+		retired: make(chan *grpc.ClientConn, 1), failure: errors.New("not enrolled yet"), served: map[string]bool{},
 	}
 	var err error
 	i.metrics, err = newMetrics(config.Registerer, i)
@@ -199,6 +200,9 @@ func (i *Issuer) Issue(ctx context.Context, r issuer.Request) ([][]byte, error) 
 	case <-ctx.Done():
 		return nil, fault.Wrap(context.Cause(ctx), fault.Unavailable, "the server did not answer in time")
 	case o := <-waiting.done:
+		if o.err == nil {
+			i.serve(&r.Caller)
+		}
 		return o.chain, o.err
 	}
 }

@@ -3,12 +3,14 @@ package certloom
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/certloom/certloom/internal/agent/issuer"
 	"github.com/certloom/certloom/internal/agentapi"
 	"github.com/certloom/certloom/internal/telemetry"
 )
@@ -53,22 +55,26 @@ type reporter struct {
 
 func (r *reporter) tell(ctx context.Context, accounts []string) error {
 	now := r.issuer.config.Now()
+	var served []string // complete reports are about what is overdue: these are for the next one
 	request := &agentapi.ReportRequest{TrustDomain: r.issuer.config.TrustDomain, Running: accounts, Complete: true}
 	if r.known != nil && now.Sub(r.whole) < completeEvery {
+		served = r.issuer.takeServed()
 		request.Complete = false
-		request.Running, request.Stopped = without(accounts, r.known), without(r.known, accounts)
+		request.Running, request.Stopped = without(accounts, r.known), without(union(r.known, served), accounts)
 		if len(request.GetRunning())+len(request.GetStopped()) == 0 {
 			return nil
 		}
 	}
 	link := r.issuer.link.Load()
 	if link == nil {
+		r.issuer.keepServed(served)
 		return errors.New("not enrolled yet")
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := link.client.Report(ctx, request); err != nil {
 		r.known = nil // nobody knows what of it has counted
+		r.issuer.keepServed(served)
 		return err
 	}
 	if request.GetComplete() {
@@ -76,6 +82,39 @@ func (r *reporter) tell(ctx context.Context, accounts []string) error {
 	}
 	r.known = append([]string{}, accounts...)
 	return nil
+}
+
+// serve notes that a ServiceAccount got a certificate: its Pod may come and go between two reports.
+func (i *Issuer) serve(caller *issuer.Caller) {
+	if caller.Cluster != "" {
+		return // of a remote cluster, which is not reported
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.served[caller.Namespace+"/"+caller.ServiceAccount] = true
+}
+
+// takeServed returns who got a certificate since it was last asked, sorted.
+func (i *Issuer) takeServed() []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	served := slices.Sorted(maps.Keys(i.served))
+	clear(i.served)
+	return served
+}
+
+// keepServed gives back what was taken, for the next report.
+func (i *Issuer) keepServed(served []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, one := range served {
+		i.served[one] = true
+	}
+}
+
+// union returns what is in either of two lists, sorted.
+func union(one, other []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(one, other))))
 }
 
 // without returns what is in the first of two sorted lists only.
