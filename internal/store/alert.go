@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -47,13 +45,7 @@ func (s *Store) Alerts(ctx context.Context, filter pki.AlertFilter) ([]pki.Alert
 // Alert returns an alert, or NotFound.
 func (s *Store) Alert(ctx context.Context, id pki.AlertID) (*pki.Alert, error) {
 	a, err := scanAlert(s.queryRow(ctx, alertColumns+` WHERE id = $1`, string(id)))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("alert", string(id))
-	}
-	if err != nil {
-		return nil, s.readError("read alert", err)
-	}
-	return &a, nil
+	return found(s, &a, err, "alert", string(id))
 }
 
 // OpenAlerts returns a rule's alerts that go on, and behind them those whose end was not told yet.

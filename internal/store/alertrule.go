@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,13 +34,7 @@ func (s *Store) AlertRules(ctx context.Context) ([]pki.AlertRule, error) {
 // AlertRule returns a rule by name, or NotFound.
 func (s *Store) AlertRule(ctx context.Context, name string) (*pki.AlertRule, error) {
 	rule, err := scanRule(s.queryRow(ctx, ruleColumns+`WHERE name = $1`, name))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("alert rule", name)
-	}
-	if err != nil {
-		return nil, s.readError("read alert rule", err)
-	}
-	return &rule, nil
+	return found(s, &rule, err, "alert rule", name)
 }
 
 // CreateAlertRule stores a rule. Conflict: there is one of the name.

@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -35,13 +33,7 @@ func (s *Store) Channels(ctx context.Context) ([]pki.Channel, error) {
 // Channel returns a channel by name, or NotFound.
 func (s *Store) Channel(ctx context.Context, name string) (*pki.Channel, error) {
 	c, err := scanChannel(s.queryRow(ctx, channelColumns+`WHERE name = $1`, name))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("channel", name)
-	}
-	if err != nil {
-		return nil, s.readError("read channel", err)
-	}
-	return &c, nil
+	return found(s, &c, err, "channel", name)
 }
 
 // CreateChannel stores a channel. Conflict: there is one of the name.

@@ -115,13 +115,7 @@ func (s *Store) Connectors(ctx context.Context) ([]pki.Connector, error) {
 // Connector returns a connector by name, or NotFound.
 func (s *Store) Connector(ctx context.Context, name string) (*pki.Connector, error) {
 	c, err := scanConnector(s.queryRow(ctx, connectorColumns+`WHERE name = $1`, name))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("connector", name)
-	}
-	if err != nil {
-		return nil, s.readError("read connector", err)
-	}
-	return &c, nil
+	return found(s, &c, err, "connector", name)
 }
 
 // ConnectorFacts tells what has happened with a credential: when the first ACME account was registered, and which

@@ -67,13 +67,7 @@ func (s *Store) Deliveries(ctx context.Context, filter pki.DeliveryFilter) ([]pk
 // Delivery returns a delivery, or NotFound.
 func (s *Store) Delivery(ctx context.Context, id pki.DeliveryID) (*pki.Delivery, error) {
 	d, err := scanDelivery(s.queryRow(ctx, deliveryColumns+` WHERE id = $1`, string(id)))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("delivery", string(id))
-	}
-	if err != nil {
-		return nil, s.readError("read delivery", err)
-	}
-	return &d, nil
+	return found(s, &d, err, "delivery", string(id))
 }
 
 // CreateDelivery stores a message that no alert led to: a test.

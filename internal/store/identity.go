@@ -62,13 +62,7 @@ func (s *Store) VisibleIdentity(ctx context.Context, name string, sees []string)
 	rangeConditions(w, visibleRanges(sees))
 	query, args := w.build(identitySelect, "", 1)
 	i, err := scanIdentity(s.queryRow(ctx, query, args...))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("identity", name)
-	}
-	if err != nil {
-		return nil, s.readError("read identity", err)
-	}
-	return &i, nil
+	return found(s, &i, err, "identity", name)
 }
 
 // scanListed reads an identity of a list in the order of names.

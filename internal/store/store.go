@@ -199,6 +199,17 @@ func unavailable(cause error) *fault.Error {
 	return e
 }
 
+// found returns the row that was looked for by a name, or NotFound.
+func found[T any](s *Store, one *T, err error, what, name string) (*T, error) {
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, notFound(what, name)
+	}
+	if err != nil {
+		return nil, s.readError("read "+what, err)
+	}
+	return one, nil
+}
+
 // collect reads all rows into values. It closes the rows.
 func collect[T any](rows *sql.Rows, err error, scan func(row) (T, error)) ([]T, error) {
 	if err != nil {

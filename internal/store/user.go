@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 
 	"github.com/certloom/certloom/internal/audit"
@@ -163,11 +161,5 @@ func (s *Store) UserBySubject(ctx context.Context, issuer, subject string) (*pki
 
 func (s *Store) oneUser(ctx context.Context, name, where string, args ...any) (*pki.User, error) {
 	user, err := scanUser(s.queryRow(ctx, userColumns+where, args...))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, notFound("user", name)
-	}
-	if err != nil {
-		return nil, s.readError("read user", err)
-	}
-	return &user, nil
+	return found(s, &user, err, "user", name)
 }
